@@ -1,0 +1,68 @@
+# Each command makes its own environment in .venv when there is none, and installs the package again
+# only when its sources have changed. Needed: make, gcc, python3 (3.11 or newer, with venv and headers).
+#
+#   make study   train and examine a network on handwritten digits -> study/report.html
+#   make test    the tests, against the installed package
+#   make lint    ruff, cython-lint, mypy
+#   make docs    the documentation -> docs/_build/html/index.html
+#   make bench   the benchmarks
+#   make clean   remove what these commands made, study/ excepted
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# One thread each: the machine's cores are few and small products gain nothing from more.
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONPATH :=
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell find src -type f \
+  ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu')
+
+.PHONY: study test lint docs bench clean
+
+study: $(VENV)/.package $(VENV)/.study
+	$(VENV)/bin/nnmath study
+
+test: $(VENV)/.package $(VENV)/.test
+	$(PY) -m pytest
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/cython-lint src/_ext
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.package $(VENV)/.docs
+	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.package $(VENV)/.bench
+	$(PY) bench/run.py
+
+clean:
+	rm -rf $(VENV) build docs/_build docs/api/generated
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "make: python3 has no venv: apt-get install python3-venv python3-dev"; exit 1; }
+
+# The tools of the build live in the environment too, so that a second build compiles only what changed.
+$(VENV)/.tools: pyproject.toml .ci/requirements.py | $(PY)
+	$(PY) .ci/requirements.py > $(VENV)/requirements-build.txt
+	$(PY) -m pip install -q -r $(VENV)/requirements-build.txt
+	@touch $@
+
+$(VENV)/.package: $(SOURCES) $(VENV)/.tools
+	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || \
+	  { echo "make: no C compiler was found: apt-get install gcc python3-dev"; exit 1; }
+	$(PY) -m pip install -q --no-build-isolation --no-deps -Cbuild-dir=$(VENV)/build .
+	@touch $@
+
+$(VENV)/.study $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml .ci/requirements.py | $(PY)
+	$(PY) .ci/requirements.py $* > $(VENV)/requirements-$*.txt
+	$(PY) -m pip install -q -r $(VENV)/requirements-$*.txt
+	@touch $@

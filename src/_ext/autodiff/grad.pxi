@@ -1,0 +1,499 @@
+# Reverse mode: record a node for each operation, then sweep the nodes newest first.
+
+@cython.final
+@cython.trashcan(True)        # a million dropped nodes are released in a loop, not by recursion
+@cython.freelist(256)
+cdef class Node:
+    """One recorded operation. Leaves have no primitive; outputs of several-output primitives are picks of a node."""
+    cdef PrimitiveBase p
+    cdef long long seq
+    cdef int tn               # type number of the output, which its cotangent must have
+    cdef int index            # of a pick
+    cdef object ct            # cotangent being accumulated; of a several-output node a list
+    cdef object live          # mask of entries that are not structural zeros; None: all may be live
+    # elementwise, one or two operands: inline
+    cdef Node pa, pb
+    cdef object xa, xb        # kept operands
+    cdef tuple sa, sb         # operand shapes, where broadcasting must be summed away
+    # all others
+    cdef tuple parents, xs
+    cdef object y             # kept output
+    cdef dict kw
+
+
+@cython.final
+cdef class GradTracer(Tracer):
+    pass
+
+
+@cython.final
+cdef class GradTrace(Trace):
+    cdef list locked          # the user's arrays that rules will read: read-only until the transformation ends
+
+    def __cinit__(self):
+        self.kind = "grad"
+        self.locked = None
+
+    cdef object process(self, PrimitiveBase p, tuple xs, dict kw):
+        if p.elementwise and kw is None:
+            if PyTuple_GET_SIZE(xs) == 1:
+                return record1(self, p, xs[0])
+            if PyTuple_GET_SIZE(xs) == 2:
+                return record2(self, p, xs[0], xs[1])
+        return record(self, p, xs, kw)
+
+    cdef int lock(self, object x) except -1:
+        """Make the user's array read-only (and the array that owns its memory) until `unlock`."""
+        while cnp.PyArray_CheckExact(x):
+            if cnp.PyArray_ISWRITEABLE(x):
+                cnp.PyArray_CLEARFLAGS(x, cnp.NPY_ARRAY_WRITEABLE)
+                if self.locked is None:
+                    self.locked = []
+                self.locked.append(x)
+            x = <object>cnp.PyArray_BASE(x) if cnp.PyArray_BASE(x) != NULL else None
+        return 0
+
+    cdef int unlock(self) except -1:
+        cdef Py_ssize_t i
+        if self.locked is not None:
+            # owners before views: NumPy lets a view be writeable only when its base is
+            for i in range(len(self.locked) - 1, -1, -1):
+                cnp.PyArray_ENABLEFLAGS(self.locked[i], cnp.NPY_ARRAY_WRITEABLE)
+            self.locked = None
+        return 0
+
+    cdef int close(self) except -1:
+        self.alive = False
+        self.unlock()
+        return 0
+
+
+cdef inline bint lockable(object x):
+    """Whether an array, or the array that owns its memory, is still writeable."""
+    return cnp.PyArray_ISWRITEABLE(x) or cnp.PyArray_BASE(x) != NULL
+
+
+cdef inline GradTracer new_grad_tracer(GradTrace tr, object value, Node node, int flags):
+    cdef GradTracer t = GradTracer.__new__(GradTracer)
+    t.trace, t.value, t.slot, t.flags = tr, value, node, flags
+    return t
+
+
+cdef inline Node new_leaf(object value):
+    cdef Node n = Node.__new__(Node)
+    n.seq = next_id()
+    n.tn = typenum(value)
+    return n
+
+
+cdef object record1(GradTrace tr, PrimitiveBase p, Tracer x):
+    cdef object v = x.value
+    cdef object y = bind1(p, v) if is_tracer(v) else run1(p, v)
+    cdef int tn
+    if not p.differentiable:
+        return y
+    tn = typenum(y)
+    if not is_inexact(tn):
+        return y
+    cdef Node n = Node.__new__(Node)
+    n.p, n.seq, n.tn, n.pa = p, next_id(), tn, <Node>x.slot
+    if p.keep[0] & 1:
+        n.xa = v
+    if p.keep[0] & KEEP_OUTPUT:
+        n.y = y
+    return new_grad_tracer(tr, y, n, 0)
+
+
+cdef object record2(GradTrace tr, PrimitiveBase p, object a, object b):
+    cdef Node na = None
+    cdef Node nb = None
+    cdef unsigned int keep = 0
+    cdef bint older = False
+    cdef object y
+    cdef int tn
+    if is_tracer(a):
+        if (<Tracer>a).trace is tr:
+            na = <Node>(<Tracer>a).slot
+            a = (<Tracer>a).value
+            keep |= p.keep[0]
+        if is_tracer(a):
+            older = True
+    if is_tracer(b):
+        if (<Tracer>b).trace is tr:
+            nb = <Node>(<Tracer>b).slot
+            b = (<Tracer>b).value
+            keep |= p.keep[1]
+        if is_tracer(b):
+            older = True
+    y = bind2(p, a, b) if older else run2(p, a, b)
+    if not p.differentiable:
+        return y
+    tn = typenum(y)
+    if not is_inexact(tn):
+        return y
+    cdef Node n = Node.__new__(Node)
+    n.p, n.seq, n.tn, n.pa, n.pb = p, next_id(), tn, na, nb
+    if keep & 1:
+        n.xa = a
+        if na is None and cnp.PyArray_CheckExact(a) and lockable(a):
+            tr.lock(a)
+    if keep & 2:
+        n.xb = b
+        if nb is None and cnp.PyArray_CheckExact(b) and lockable(b):
+            tr.lock(b)
+    if keep & KEEP_OUTPUT:
+        n.y = y
+    if na is not None and not (cnp.PyArray_CheckExact(a) and cnp.PyArray_CheckExact(y) and same_shape(a, y)):
+        s = shape_of(a)
+        if s != shape_of(y):
+            n.sa = s
+    if nb is not None and not (cnp.PyArray_CheckExact(b) and cnp.PyArray_CheckExact(y) and same_shape(b, y)):
+        s = shape_of(b)
+        if s != shape_of(y):
+            n.sb = s
+    return new_grad_tracer(tr, y, n, 0)
+
+
+cdef object record(GradTrace tr, PrimitiveBase p, tuple xs, dict kw):
+    cdef Py_ssize_t i, k = PyTuple_GET_SIZE(xs)
+    cdef list vals = [], parents = []
+    cdef unsigned int keep = 0
+    cdef int flags = 0
+    cdef Node n, pick
+    for i in range(k):
+        x = xs[i]
+        if is_tracer(x) and (<Tracer>x).trace is tr:
+            vals.append((<Tracer>x).value)
+            parents.append((<Tracer>x).slot)
+            keep |= keep_of(p, 0 if p.variadic or p.joint else i)
+        else:
+            vals.append(x)
+            parents.append(None)
+    y = bind(p, tuple(vals), kw)
+    if not p.differentiable:
+        return y
+    if not p.several and not is_inexact(typenum(y)):
+        return y
+    n = Node.__new__(Node)
+    n.p, n.seq, n.parents, n.kw = p, next_id(), tuple(parents), kw
+    for i in range(k):
+        v = vals[i]
+        if (keep >> (i if i < 14 else 14)) & 1:
+            if parents[i] is None and cnp.PyArray_CheckExact(v):
+                tr.lock(v)
+        elif not (type(v) is float or type(v) is int):
+            vals[i] = aval_of(v)
+    n.xs = tuple(vals)
+    if not p.several:
+        n.tn = typenum(y)
+        n.y = y if keep & KEEP_OUTPUT else aval_of(y)
+        if p.view:
+            flags = FLAG_VIEW
+            for x in xs:
+                if is_tracer(x):
+                    (<Tracer>x).flags |= FLAG_VIEWED
+        return new_grad_tracer(tr, y, n, flags)
+    n.y = tuple(y) if keep & KEEP_OUTPUT else tuple([aval_of(v) for v in y])
+    outs = []
+    for i, v in enumerate(y):
+        if not differentiable_output(p, i) or not is_inexact(typenum(v)):
+            outs.append(v)
+            continue
+        pick = Node.__new__(Node)
+        pick.seq, pick.tn, pick.pa, pick.index = next_id(), typenum(v), n, i
+        pick.p = _pick
+        outs.append(new_grad_tracer(tr, v, pick, 0))
+    return tuple(outs)
+
+
+cdef PrimitiveBase _pick = PrimitiveBase(
+    "pick", host=None, elementwise=False, linear=True, multilinear=False, differentiable=True, variadic=False,
+    view=False, selects=None, through=None, shape=None, batch=None, vjp=(), jvp=(), keeps=("",))
+
+
+cdef inline bint differentiable_output(PrimitiveBase p, Py_ssize_t i):
+    return p.differentiable_outputs is None or p.differentiable_outputs[i]
+
+
+# ---------------------------------------------------------------------------- the sweep
+cdef class Heap:
+    """Nodes waiting for their turn, newest on top."""
+    cdef PyObject **items
+    cdef Py_ssize_t n, room
+
+    def __cinit__(self):
+        self.items = NULL
+        self.n = self.room = 0
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.n):
+            Py_XDECREF(self.items[i])
+        PyMem_Free(self.items)
+
+    cdef int push(self, Node x) except -1:
+        cdef Py_ssize_t i, up
+        cdef PyObject **grown
+        if self.n == self.room:
+            grown = <PyObject **>PyMem_Realloc(self.items, (2 * self.room + 16) * sizeof(PyObject *))
+            if grown == NULL:
+                raise MemoryError
+            self.items, self.room = grown, 2 * self.room + 16
+        Py_INCREF(x)
+        i = self.n
+        self.n += 1
+        while i > 0:
+            up = (i - 1) // 2
+            if (<Node>self.items[up]).seq >= x.seq:
+                break
+            self.items[i] = self.items[up]
+            i = up
+        self.items[i] = <PyObject *>x
+        return 0
+
+    cdef Node pop(self):
+        cdef Node top = <Node>self.items[0]
+        cdef PyObject *last
+        cdef Py_ssize_t i = 0, c
+        cdef long long seq
+        Py_DECREF(top)
+        self.n -= 1
+        if self.n:
+            last = self.items[self.n]
+            seq = (<Node>last).seq
+            while True:
+                c = 2 * i + 1
+                if c >= self.n:
+                    break
+                if c + 1 < self.n and (<Node>self.items[c + 1]).seq > (<Node>self.items[c]).seq:
+                    c += 1
+                if seq >= (<Node>self.items[c]).seq:
+                    break
+                self.items[i] = self.items[c]
+                i = c
+            self.items[i] = last
+        return top
+
+
+cdef int give(Heap h, Node par, object c, object live) except -1:
+    """Add a contribution to a node's cotangent; an entry with one live contribution is live."""
+    if typenum(c) != par.tn:
+        c = _cast(c, <object>cnp.PyArray_DescrFromType(par.tn))
+    if par.ct is None:
+        par.ct = c
+        if par.p is not None:
+            par.live = live
+            h.push(par)
+    else:
+        par.ct = bind2(P_ADD, par.ct, c)
+        if par.live is not None:
+            par.live = _mask_or(par.live, live) if live is not None else None
+    return 0
+
+
+cdef object sweep(list outs, list seeds, list leaves, bint consume):
+    """Cotangents of `leaves` (None where nothing reaches them), for cotangents `seeds` of the nodes `outs`.
+
+    With `consume` a node's residuals are dropped as soon as its rule has run. On an exception nothing stays
+    behind in the nodes, so a pullback can be called again.
+    """
+    cdef Heap h = Heap()
+    cdef Node n
+    cdef Py_ssize_t i
+    for l in leaves:
+        (<Node>l).ct = None
+    try:
+        for i in range(len(outs)):
+            give(h, <Node>outs[i], seeds[i], None)
+        while h.n:
+            n = h.pop()
+            step(h, n, consume)
+            n = None
+        return [(<Node>l).ct for l in leaves]
+    finally:
+        while h.n:
+            n = h.pop()
+            n.ct = n.live = None
+        n = None
+        for l in leaves:
+            (<Node>l).ct = (<Node>l).live = None
+
+
+cdef int step(Heap h, Node n, bint consume) except -1:
+    """Run the rules of one node and hand the results to its parents."""
+    cdef object g = n.ct
+    cdef object live = n.live
+    cdef PrimitiveBase p = n.p
+    cdef Node par
+    n.ct = n.live = None
+    if live is not None and p is not _pick:
+        # entries that are masked may divide by zero; what they give is discarded, so NumPy shall not warn of it
+        with _errstate(all="ignore"):
+            if n.parents is not None:
+                return step_general(h, n, p, g, live, consume)
+            return step_elementwise(h, n, p, g, live, consume)
+    if n.parents is not None:
+        return step_general(h, n, p, g, live, consume)
+    if p is _pick:
+        par = n.pa
+        if consume:
+            n.pa = None
+        if par.ct is None:
+            par.ct = [None] * len(par.y)
+            h.push(par)
+        par.ct[n.index] = g
+        return 0
+    return step_elementwise(h, n, p, g, live, consume)
+
+
+cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live, bint consume) except -1:
+    """One or two operands: a kernel when it applies, else the rule; then mask, then sum over broadcast axes."""
+    cdef Node pa = n.pa
+    cdef Node pb = n.pb
+    cdef object xa = n.xa
+    cdef object xb = n.xb
+    cdef object y = n.y
+    cdef tuple sa = n.sa
+    cdef tuple sb = n.sb
+    cdef object c, m
+    cdef tuple xs = None
+    cdef bint unary = PyTuple_GET_SIZE(p.vjp) == 1
+    if consume:
+        n.pa = n.pb = None
+        n.xa = n.xb = n.y = None
+    if unary:
+        c = unary_cotangent(p, g, xa, y) if _kernels_on and p.unary else None
+        if c is None:
+            c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, (xa,), y)
+        if p.selects is not None and pa.p is not None:
+            m = p.selects(0, (xa,), y)
+            live = m if live is None else _mask_and(live, m)
+        if live is not None and not p.linear:
+            c = _mask_where(live, c)
+        give(h, pa, c, live)
+        return 0
+    if pa is not None:
+        if p is P_ADD or p is P_SUB:
+            c = g
+        elif p is P_MUL or p is P_DIV:
+            c = binary_kernel(p.binary, g, xb) if _kernels_on else None
+            if c is None:
+                c = bind2(p, g, xb)
+        else:
+            xs = (xa, xb)
+            c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, xs, y)
+        if live is None and sa is None and p.selects is None:
+            give(h, pa, c, None)
+        else:
+            give_masked(h, p, 0, pa, c, live, xa, xb, y, sa)
+    if pb is not None:
+        if p is P_ADD:
+            c = g
+        elif p is P_MUL:
+            c = binary_kernel(p.binary, g, xa) if _kernels_on else None
+            if c is None:
+                c = bind2(P_MUL, g, xa)
+        elif p is P_SUB:
+            c = bind1(P_NEG, g)
+        else:
+            c = (<object>PyTuple_GET_ITEM(p.vjp, 1))(g, xs if xs is not None else (xa, xb), y)
+        if live is None and sb is None and p.selects is None:
+            give(h, pb, c, None)
+        else:
+            give_masked(h, p, 1, pb, c, live, xa, xb, y, sb)
+    return 0
+
+
+cdef int give_masked(Heap h, PrimitiveBase p, int i, Node par, object c, object live, object xa, object xb, object y,
+                     tuple shape) except -1:
+    """Mask a cotangent where it is structurally zero, sum it to the operand's shape, hand it over."""
+    cdef object m
+    if p.selects is not None:
+        m = p.selects(i, (xa, xb), y)
+        live = m if live is None else _mask_and(live, m)
+    if live is not None:
+        if not p.linear:
+            live = _mask_broadcast(live, shape_of(c))
+            c = _mask_where(live, c)
+        if shape is not None:
+            live = _mask_to(live, shape)
+    if shape is not None:
+        c = _sum_to(c, shape)
+    return give(h, par, c, live)
+
+
+cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bint consume) except -1:
+    cdef tuple parents = n.parents
+    cdef tuple xs = n.xs
+    cdef object y = n.y
+    cdef dict kw = n.kw if n.kw is not None else _no_params
+    cdef Node par
+    cdef Py_ssize_t i
+    cdef object c, m, shape
+    if consume:
+        n.parents = ()
+        n.xs = n.y = None
+    if type(g) is list:
+        g = tuple(g)
+        live = None
+    if p is P_SUM and type(xs[0]) is Aval and len(<tuple>kw["axis"]) == len((<Aval>xs[0]).shape):
+        c = filled(xs[0], g)
+        if c is not None:
+            return give(h, <Node>parents[0], c, None if live is None else p.through(live, 0, xs, y, **kw))
+    if p.joint:
+        for par, c in zip(parents, (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, xs, y, **kw)):
+            if par is not None and c is not None:
+                give(h, par, c, None)
+        return 0
+    for i in range(PyTuple_GET_SIZE(parents)):
+        par = <Node>parents[i]
+        if par is None:
+            continue
+        if p.variadic and PyTuple_GET_SIZE(p.vjp):
+            c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, xs, y, i=i, **kw)
+        elif i < PyTuple_GET_SIZE(p.vjp) and <object>PyTuple_GET_ITEM(p.vjp, i) is not None:
+            c = (<object>PyTuple_GET_ITEM(p.vjp, i))(g, xs, y, **kw)
+        else:
+            c = _transposed_jvp(p, i, g, xs, y, kw)
+        if c is None:                       # the rule says: exactly zero
+            continue
+        m = live
+        if p.elementwise:
+            if p.selects is not None:
+                m = p.selects(i, xs, y, **kw)
+                if live is not None:
+                    m = _mask_and(live, m)
+            shape = shape_of(xs[i])
+            if m is not None:
+                m = _mask_broadcast(m, shape_of(c))
+                c = _mask_where(m, c)
+                m = _mask_to(m, shape)
+            c = _sum_to(c, shape)
+        else:
+            m = None
+            if live is not None and p.through is not None:
+                m = p.through(live, i, xs, y, **kw)
+            if p.selects is not None and par.p is not None:
+                shape = p.selects(i, xs, y, **kw)      # a mask of the operand's shape
+                if live is None:
+                    m = shape
+                elif m is not None:
+                    m = _mask_and(m, shape)
+                elif p.through is None:
+                    m = shape
+            if live is not None and m is not None and not (p.linear or p.multilinear):
+                c = _mask_where(m, c)
+        give(h, par, c, m)
+    return 0
+
+cdef dict _no_params = {}
+cdef object _errstate = np.errstate
+
+
+def mark_fresh(x):
+    """Declare that a traced result shares no memory with its operands (a reshape of a private intermediate)."""
+    y = x
+    while is_tracer(y) and not isinstance(y, StageTracer):
+        (<Tracer>y).flags &= ~FLAG_VIEW
+        y = (<Tracer>y).value
+    return x

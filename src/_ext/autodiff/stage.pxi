@@ -1,0 +1,125 @@
+# Staging: operations with a traced operand become equations; all others run once, now.
+
+@cython.final
+cdef class Var:
+    """A variable of a recorded computation: its shape, its dtype and its number."""
+    cdef readonly tuple shape
+    cdef readonly object dtype
+    cdef readonly Py_ssize_t number
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    def __repr__(self):
+        return f"v{self.number}:{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@cython.final
+cdef class Recording:
+    """Equations ``(primitive, operands, outputs, params)`` in order, input variables and captured arrays.
+
+    An operand is a `Var` or a scalar. Captured arrays are copies and read-only: what the user does to the originals
+    later does not change what was recorded.
+    """
+    cdef readonly list equations, inputs
+    cdef readonly dict constants          # Var -> array
+    cdef dict captured                    # id(array) -> (Var, array); the array is kept so that its id stays its own
+    cdef Py_ssize_t count
+
+    def __cinit__(self):
+        self.equations, self.inputs, self.constants, self.captured, self.count = [], [], {}, {}, 0
+
+    cdef Var new(self, tuple shape, object dtype):
+        cdef Var v = Var.__new__(Var)
+        v.shape, v.dtype, v.number = shape, dtype, self.count
+        self.count += 1
+        return v
+
+    cdef object capture(self, object x):
+        """The operand that stands for an untraced value."""
+        cdef Var v
+        if cnp.PyArray_IsAnyScalar(x):
+            return x
+        known = self.captured.get(id(x))
+        if known is not None:
+            return known[0]
+        v = self.new(shape_of(x), dtype_of(x))
+        if isinstance(x, Tracer):          # of an older trace: stays what it is
+            self.constants[v] = x
+        else:
+            copy = x.copy()
+            if cnp.PyArray_CheckExact(copy):
+                copy.flags.writeable = False
+            self.constants[v] = copy
+        self.captured[id(x)] = (v, x)
+        return v
+
+
+@cython.final
+cdef class StageTracer(Tracer):
+    cdef tuple get_shape(self):
+        return (<Var>self.value).shape
+
+    cdef object get_dtype(self):
+        return (<Var>self.value).dtype
+
+
+@cython.final
+cdef class StageTrace(Trace):
+    cdef readonly Recording recording
+
+    def __cinit__(self):
+        self.kind = "stage"
+        self.recording = Recording.__new__(Recording)
+
+    cdef object truth(self, Tracer x):
+        raise TraceError("stage: `if`, `while`, `bool()` or `and` needs the value of a staged array, which does not "
+                         "exist yet. Write np.where(condition, a, b), or decide on something known while tracing "
+                         "(a shape, a static argument).")
+
+    cdef object operand(self, object x):
+        if isinstance(x, Tracer) and (<Tracer>x).trace is self:
+            return (<Tracer>x).value
+        return self.recording.capture(x)
+
+    cdef object process(self, PrimitiveBase p, tuple xs, dict kw):
+        cdef tuple ins = tuple([self.operand(x) for x in xs])
+        cdef dict params = kw if kw is not None else _no_params
+        cdef Recording r = self.recording
+        cdef Var v
+        cdef int flags = 0
+        if p.elementwise and p.shape_rule is None:
+            a = _elementwise_aval(p, ins, params)
+        else:
+            a = p.shape_rule(*ins, **params)
+        if p.view:
+            flags = FLAG_VIEW
+            for x in xs:
+                if isinstance(x, Tracer):
+                    (<Tracer>x).flags |= FLAG_VIEWED
+        if not p.several:
+            v = r.new((<Aval>a).shape, (<Aval>a).dtype)
+            r.equations.append((p, ins, (v,), params))
+            return new_stage_tracer(self, v, flags)
+        outs = tuple([r.new((<Aval>b).shape, (<Aval>b).dtype) for b in a])
+        r.equations.append((p, ins, outs, params))
+        return tuple([new_stage_tracer(self, v, 0) for v in outs])
+
+
+cdef inline StageTracer new_stage_tracer(StageTrace tr, Var v, int flags):
+    cdef StageTracer t = StageTracer.__new__(StageTracer)
+    t.trace, t.value, t.slot, t.flags = tr, v, None, flags
+    return t
+
+
+def replay(list equations, dict env):
+    """Run recorded equations by definition: `env` maps variables to values and receives the outputs."""
+    for p, ins, outs, params in equations:
+        y = bind(<PrimitiveBase>p, tuple([env[x] if type(x) is Var else x for x in ins]), params if params else None)
+        if not (<PrimitiveBase>p).several:
+            env[outs[0]] = y
+        else:
+            for v, z in zip(outs, y):
+                env[v] = z
+    return env

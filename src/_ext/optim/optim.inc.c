@@ -1,0 +1,55 @@
+/* Fused optimizer steps: one pass over the weights, in place. Mirrored by optim.cu.
+ *
+ * The callers give gain_i = 1 - beta_i and c_i = 1 - beta_i^t, computed in double and rounded once: in
+ * float32, 1 - 0.999f is off by 1.3e-5 of itself, a hundred times the rounding of everything below.
+ */
+
+/* Adam, one step over n weights, in place.
+ *
+ *   m <- m + gain1 (g - m),   v <- v + gain2 (g^2 - v)
+ *   w <- w - lr (m / c1) / (sqrt(v / c2) + eps)
+ *
+ * w, m, v, g: (n,), distinct arrays; v >= 0.  Source: Kingma & Ba 2015, algorithm 1.
+ */
+void NNM_FN(adam_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT m,
+                       real_t *NNM_RESTRICT v, const real_t *NNM_RESTRICT g,
+                       real_t lr, real_t gain1, real_t gain2, real_t eps,
+                       real_t c1, real_t c2)
+{
+    const real_t step = lr / c1; /* hoisted; the root of v / c2 is split, so that v / c2 cannot overflow */
+    const real_t root = NNM_C(1.0) / R_SQRT(c2);
+    NNM_SIMD
+    for (nnm_idx i = 0; i < n; ++i) {
+        const real_t mi = m[i] + gain1 * (g[i] - m[i]);
+        const real_t vi = v[i] + gain2 * (g[i] * g[i] - v[i]);
+        m[i] = mi;
+        v[i] = vi;
+        w[i] -= step * mi / (R_SQRT(vi) * root + eps);
+    }
+}
+
+/* AdamW, one step over n weights, in place: the decay acts on the weights and not on the gradient.
+ *
+ *   m, v as in adam_step;   w <- w - lr decay w - lr (m / c1) / (sqrt(v / c2) + eps)
+ *
+ * The decay is multiplied by lr, as in PyTorch and optax; in the paper it is not. It is subtracted and
+ * not written as the factor 1 - lr decay, which float32 rounds to a wrong decay when lr decay is small.
+ * w, m, v, g: (n,), distinct arrays; v >= 0.  Source: Loshchilov & Hutter 2019, algorithm 2.
+ */
+void NNM_FN(adamw_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT m,
+                        real_t *NNM_RESTRICT v, const real_t *NNM_RESTRICT g,
+                        real_t lr, real_t gain1, real_t gain2, real_t eps,
+                        real_t decay, real_t c1, real_t c2)
+{
+    const real_t step = lr / c1;
+    const real_t root = NNM_C(1.0) / R_SQRT(c2);
+    const real_t shrink = lr * decay;
+    NNM_SIMD
+    for (nnm_idx i = 0; i < n; ++i) {
+        const real_t mi = m[i] + gain1 * (g[i] - m[i]);
+        const real_t vi = v[i] + gain2 * (g[i] * g[i] - v[i]);
+        m[i] = mi;
+        v[i] = vi;
+        w[i] -= shrink * w[i] + step * mi / (R_SQRT(vi) * root + eps);
+    }
+}

@@ -1,0 +1,117 @@
+"""The mathematics of neural networks as a numerical engine.
+
+Names are looked up when they are first used, so that ``import nnmath_core`` loads nothing but
+NumPy. ``dir(nnmath_core)`` lists them all.
+"""
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nnmath_core._version import __version__
+
+if TYPE_CHECKING:  # what follows here says the same as the tables below, to type checkers
+    from nnmath_core import errors, numpy, special, typing
+    from nnmath_core.autodiff.custom import (checkpoint, custom_rule)
+    from nnmath_core.autodiff.jacobian import (hessian, jacfwd, jacobian, jacrev)
+    from nnmath_core.autodiff.ops.index import (at)
+    from nnmath_core.autodiff.primitive import (Primitive)
+    from nnmath_core.autodiff.transforms import (ggnvp, grad, hvp, jvp, stop_gradient, value_and_grad, vjp, vmap)
+    from nnmath_core.autodiff.tree import (ravel_tree, tree_leaves, tree_map, tree_paths)
+    from nnmath_core._ext._autodiff import (Tracer, value_of)
+    from nnmath_core.config import (show_config)
+    from nnmath_core.device import (Device, default_device, device, device_of, devices, synchronize, to_device)
+    from nnmath_core.errors import (ConvergenceError, DeviceError, DomainError, DtypeError, GradientError, MemoryLimitError, MissingDependency, NnmathError, ShapeError, TraceError, TreeError)
+    from nnmath_core.io import (batches, load, save)
+    from nnmath_core.program import (Program, linearize, stage)
+
+__all__ = [
+    "ConvergenceError",
+    "Device",
+    "DeviceError",
+    "DomainError",
+    "DtypeError",
+    "GradientError",
+    "MemoryLimitError",
+    "MissingDependency",
+    "NnmathError",
+    "Primitive",
+    "Program",
+    "ShapeError",
+    "TraceError",
+    "Tracer",
+    "TreeError",
+    "__version__",
+    "at",
+    "batches",
+    "checkpoint",
+    "custom_rule",
+    "default_device",
+    "device",
+    "device_of",
+    "devices",
+    "errors",
+    "ggnvp",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "load",
+    "numpy",
+    "ravel_tree",
+    "save",
+    "show_config",
+    "special",
+    "stage",
+    "stop_gradient",
+    "synchronize",
+    "to_device",
+    "tree_leaves",
+    "tree_map",
+    "tree_paths",
+    "typing",
+    "value_and_grad",
+    "value_of",
+    "vjp",
+    "vmap",
+]
+
+_SUBMODULES = ("errors", "numpy", "special", "typing")
+
+# module -> the public names whose home it is
+_HOMES = {
+    "autodiff.custom": ("checkpoint", "custom_rule",),
+    "autodiff.jacobian": ("hessian", "jacfwd", "jacobian", "jacrev",),
+    "autodiff.ops.index": ("at",),
+    "autodiff.primitive": ("Primitive",),
+    "autodiff.transforms": ("ggnvp", "grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap",),
+    "autodiff.tree": ("ravel_tree", "tree_leaves", "tree_map", "tree_paths",),
+    "autodiff.wiring": ("Tracer", "value_of",),
+    "config": ("show_config",),
+    "device": ("Device", "default_device", "device", "device_of", "devices", "synchronize", "to_device",),
+    "errors": ("ConvergenceError", "DeviceError", "DomainError", "DtypeError", "GradientError", "MemoryLimitError", "MissingDependency", "NnmathError", "ShapeError", "TraceError", "TreeError",),
+    "io": ("batches", "load", "save",),
+    "program": ("Program", "linearize", "stage",),
+}
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,33 @@
+from typing import TypeAlias
+
+from numpy import float32, float64
+from numpy.typing import NDArray
+
+_Vector: TypeAlias = NDArray[float32] | NDArray[float64]
+
+def isa() -> str: ...
+def adam_step(
+    w: _Vector,
+    m: _Vector,
+    v: _Vector,
+    g: _Vector,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    c1: float,
+    c2: float,
+) -> None: ...
+def adamw_step(
+    w: _Vector,
+    m: _Vector,
+    v: _Vector,
+    g: _Vector,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    c1: float,
+    c2: float,
+) -> None: ...

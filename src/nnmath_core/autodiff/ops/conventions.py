@@ -1,0 +1,167 @@
+"""NumPy's conventions that many operations share: axes, unsupported keywords, batching of plain shape rules."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnmath_core._ext._autodiff import Aval, Tracer, aval_of, dtype_of, shape_of, value_of
+from nnmath_core.autodiff.primitive import REGISTRY
+from nnmath_core.device import backend_of
+from nnmath_core.errors import TraceError
+
+NO_VALUE = np._NoValue
+"""NumPy's own mark for a keyword that was not given."""
+
+numpy_functions: dict[Any, Callable[..., Any]] = {}
+"""NumPy function (NEP 18) -> ours; filled by `implements`."""
+
+ufuncs: dict[Any, Any] = {}
+"""ufunc (NEP 13) -> primitive, or function of the same operands."""
+
+ufunc_methods: dict[tuple[Any, str], Callable[..., Any]] = {}
+"""(ufunc, 'reduce' | 'accumulate' | 'outer') -> function."""
+
+methods: dict[str, Any] = {}
+"""Methods and properties of a tracer."""
+
+
+def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as what these NumPy functions do on tracers."""
+
+    def register(f: Callable[..., Any]) -> Callable[..., Any]:
+        for g in functions:
+            (ufuncs if isinstance(g, np.ufunc) else numpy_functions)[g] = f
+        return f
+
+    return register
+
+
+def refuse(who: str, **given: tuple[Any, Any]) -> None:
+    """Raise for a keyword that was given and is not supported: ``refuse("sum", out=(out, None))``."""
+    for name, (value, default) in given.items():
+        if value is not default and value is not NO_VALUE:
+            remedy = (
+                "Use the returned array." if name == "out" else "Write it out with the functions that are supported."
+            )
+            if name == "where":
+                remedy = "Write np.where(mask, x, neutral) before the reduction."
+            raise TraceError(f"{who}: the keyword `{name}` is not supported on traced arrays. {remedy}")
+
+
+def as_operand(x: Any) -> Any:
+    """A list or tuple as an array, stacked when it holds tracers; everything else as it is."""
+    if isinstance(x, (list, tuple)):
+        return np.asarray(x)
+    return x
+
+
+def normal_axes(who: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """``axis`` (None, int or tuple) as a sorted tuple of distinct non-negative ints."""
+    if axis is None or axis is NO_VALUE:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    out = []
+    for a in axes:
+        a = operator.index(a)
+        if not -ndim <= a < ndim:
+            raise np.exceptions.AxisError(a, ndim, who)
+        out.append(a % ndim)
+    if len(set(out)) != len(out):
+        raise ValueError(f"{who}: duplicate value in 'axis'")
+    return tuple(sorted(out))
+
+
+def normal_axis(who: str, axis: Any, ndim: int) -> int:
+    """One axis as a non-negative int."""
+    return normal_axes(who, operator.index(axis), ndim)[0]
+
+
+def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with 1 in place of the axes."""
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without the axes."""
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def constant(like: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
+    """An untraced array of one value on the device of ``like`` (the host while staging)."""
+    x = value_of(like)
+    xp = np if isinstance(x, Tracer) or not hasattr(x, "dtype") else backend_of(x).xp
+    return xp.full(shape, value, dtype)
+
+
+def beside(like: Any, x: np.ndarray) -> Any:
+    """A host constant of ours on the device of ``like`` (the host while staging)."""
+    v = value_of(like)
+    if isinstance(v, (np.ndarray, np.generic, Tracer, int, float)):
+        return x
+    return backend_of(v).from_host(x)
+
+
+def ndim_of(x: Any) -> int:
+    """Number of axes of an array, tracer or scalar."""
+    return len(shape_of(x))
+
+
+def is_traced(*xs: Any) -> bool:
+    """Whether any operand is a tracer."""
+    return any(isinstance(x, Tracer) for x in xs)
+
+
+def as_first(x: Any, *others: Any, **params: Any) -> Aval:
+    """Shape rule: shape and dtype of the first operand (an array, a variable or a scalar)."""
+    return Aval(x.shape, x.dtype) if hasattr(x, "dtype") else aval_of(x)
+
+
+def all_batched(on: list[bool], values: list[Any], size: int) -> list[Any]:
+    """The operands of a batching rule, each with the batch axis first."""
+    return [v if m else expand_batch(v, size) for m, v in zip(on, values, strict=True)]
+
+
+def expand_batch(x: Any, size: int) -> Any:
+    """x repeated along a new first axis."""
+    return broadcast_to_primitive()(x, shape=(size, *shape_of(x)))
+
+
+def broadcast_to_primitive() -> Any:
+    """The primitive `broadcast_to`, declared in `shape.py`, which imports this module."""
+    return REGISTRY["broadcast_to"]
+
+
+def result_dtype(*xs: Any) -> np.dtype:
+    """NumPy's result dtype of operands (arrays, variables, Python scalars)."""
+    return np.result_type(*[x.dtype if hasattr(x, "dtype") else x for x in xs])
+
+
+__all__ = [
+    "NO_VALUE",
+    "Aval",
+    "all_batched",
+    "as_first",
+    "as_operand",
+    "beside",
+    "constant",
+    "dropped",
+    "dtype_of",
+    "expand_batch",
+    "implements",
+    "is_traced",
+    "kept",
+    "methods",
+    "ndim_of",
+    "normal_axes",
+    "normal_axis",
+    "numpy_functions",
+    "refuse",
+    "result_dtype",
+    "shape_of",
+    "ufunc_methods",
+    "ufuncs",
+]

@@ -1,0 +1,456 @@
+"""Arithmetic, roots, exponentials, trigonometric and hyperbolic functions, selections: one entry at a time.
+
+A rule `vjp[i](g, xs, y)` multiplies g by the derivative in operand i. It serves forward mode too, so it must be linear
+in g, and it may read only what `keeps` names. Constants are Python numbers: a NumPy scalar would promote float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnmath_core.autodiff.ops.compare import equal, greater, isinf, less, logical_and, logical_not
+from nnmath_core.autodiff.ops.conventions import dtype_of, ufuncs
+from nnmath_core.autodiff.primitive import Primitive, Special, sample
+from nnmath_core.errors import DtypeError
+
+__all__ = [
+    "absolute",
+    "add",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "divide",
+    "erf",
+    "exp",
+    "exp2",
+    "expit",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "hypot",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "positive",
+    "power",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "rint",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+]
+
+_INF = math.inf
+
+
+def _unary(name, factor, *, keeps, domain="normal", selects=None, special=(), forward=None):
+    """An elementwise primitive of one operand; ``domain`` names the draw of its samples."""
+
+    def samples(d):
+        draw = (lambda *s: d.within(*domain, *s)) if isinstance(domain, tuple) else getattr(d, domain)
+        return [sample(draw(3, 4)), sample(draw(0, 4)), sample(draw())]
+
+    return Primitive(
+        name,
+        forward=forward,
+        elementwise=True,
+        vjp=(factor,),
+        keeps=(keeps,),
+        selects=selects,
+        special=special,
+        samples=samples,
+    )
+
+
+def _two(d):
+    """Samples of a binary primitive: equal shapes, broadcasting both ways, a Python scalar, empty."""
+    return [
+        sample(d.normal(3, 4), d.normal(3, 4)),
+        sample(d.normal(3, 1), d.normal(4)),
+        sample(d.normal(2, 3), 0.75),
+        sample(d.normal(), d.normal(5)),
+        sample(d.normal(0, 3), d.normal(3)),
+    ]
+
+
+def _two_positive(d):
+    """As `_two`, in [0.3, 2.3]."""
+    return [
+        sample(d.positive(3, 4), d.positive(3, 4)),
+        sample(d.positive(3, 1), d.positive(4)),
+        sample(d.positive(2, 3), 0.75),
+        sample(d.positive(), d.positive(5)),
+    ]
+
+
+def _two_apart(d):
+    """As `_two`, entries of the two operands never equal or near."""
+    x = d.apart(2, 3, 4)
+    z = d.apart(7)
+    return [sample(x[0], x[1]), sample(z[:3, None], z[3:]), sample(z, 0.05), sample(d.apart(0, 2), d.apart(2))]
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+add = Primitive(
+    "add",
+    elementwise=True,
+    linear=True,
+    vjp=(lambda g, xs, y: g, lambda g, xs, y: g),
+    keeps=("", ""),
+    samples=_two,
+)
+subtract = Primitive(
+    "subtract",
+    elementwise=True,
+    linear=True,
+    vjp=(lambda g, xs, y: g, lambda g, xs, y: negative(g)),
+    keeps=("", ""),
+    samples=_two,
+)
+multiply = Primitive(
+    "multiply",
+    elementwise=True,
+    multilinear=True,
+    vjp=(lambda g, xs, y: g * xs[1], lambda g, xs, y: g * xs[0]),
+    keeps=("1", "0"),
+    samples=_two,
+)
+divide = Primitive(
+    "divide",
+    elementwise=True,
+    vjp=(lambda g, xs, y: g / xs[1], lambda g, xs, y: -(g * y) / xs[1]),
+    keeps=("1", "1y"),
+    samples=_two_positive,
+)
+negative = Primitive(
+    "negative",
+    elementwise=True,
+    linear=True,
+    vjp=(lambda g, xs, y: negative(g),),
+    keeps=("",),
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal(0, 4)), sample(d.normal())],
+)
+square = _unary("square", lambda g, xs, y: g * (2.0 * xs[0]), keeps="0")
+reciprocal = _unary("reciprocal", lambda g, xs, y: g * -(y * y), keeps="y", domain="positive")
+
+
+def _sign_of_real(x):
+    if dtype_of(x).kind == "c":
+        raise DtypeError(
+            "absolute: the derivative of the modulus of a complex value is not implemented. "
+            "Write np.sqrt(np.real(z)**2 + np.imag(z)**2)."
+        )
+    return sign(x)
+
+
+absolute = _unary(
+    "absolute",
+    lambda g, xs, y: g * _sign_of_real(xs[0]),
+    keeps="0",
+    domain="apart",
+    special=[Special("|x| at 0: 0, the subgradient of least norm", (0.0,), (0.0,))],
+)
+sign = Primitive(
+    "sign", elementwise=True, differentiable=False, samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(1))]
+)
+floor = Primitive(
+    "floor", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+)
+ceil = Primitive(
+    "ceil", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+)
+trunc = Primitive(
+    "trunc", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+)
+rint = Primitive(
+    "rint", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+)
+floor_divide = Primitive("floor_divide", elementwise=True, differentiable=False, samples=_two_positive)
+remainder = Primitive(
+    "remainder",
+    elementwise=True,
+    vjp=(lambda g, xs, y: g, lambda g, xs, y: -(g * floor_divide(xs[0], xs[1]))),
+    keeps=("", "01"),
+    samples=lambda d: [
+        sample(np.array([0.5, 1.7, -2.2]), np.array([0.7, 0.6, 0.9])),
+        sample(np.array([[0.5], [-1.3]]), np.array([0.4, -0.8])),
+        sample(np.array([2.3, -0.4]), 0.75),
+    ],
+)
+
+
+# ---------------------------------------------------------------------------------------------- powers, roots
+def _power_base(g, xs, y):
+    x, p = xs
+    if isinstance(p, (int, float)):  # a plain exponent: no 0 * inf at x = 0
+        if p == 0:
+            return g * 0.0
+        return g if p == 1 else g * (p * power(x, p - 1))
+    # only at x = 0 too: elsewhere p = 0 is a regular point, whose second derivatives are not 0
+    constant = logical_and(equal(p, 0), equal(x, 0))
+    return where(constant, g * 0.0, g * (p * power(where(constant, 1.0, x), p - 1)))
+
+
+def _power_exponent(g, xs, y):
+    x = xs[0]
+    # log(1) where x = 0: there y = 0 for a positive exponent and the derivative is 0
+    if isinstance(x, (int, float)):
+        return g * (y * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan))
+    return g * (y * log(where(equal(x, 0), 1.0, x)))
+
+
+power = Primitive(
+    "power",
+    elementwise=True,
+    vjp=(_power_base, _power_exponent),
+    keeps=("01", "0y"),
+    samples=lambda d: [
+        sample(d.positive(3, 4), d.normal(3, 4)),
+        sample(d.positive(3, 1), d.normal(4)),
+        sample(d.positive(2, 3), 3),
+        sample(d.positive(4), 0.5),
+        sample(1.7, d.normal(5)),
+        sample(d.positive(3), np.array([0.0, 1.0, 2.0])),
+    ],
+    special=[
+        Special("x**0 at x = 0: 0 in x", (0.0, 0), (0.0, None)),
+        Special("x**1 at x = 0: 1 in x", (0.0, 1), (1.0, None)),
+        Special("x**2 at x = 0: 0 in x", (0.0, 2), (0.0, None)),
+        Special("x**p at x = 0, p > 0: 0 in p", (0.0, 2.0), (0.0, 0.0)),
+    ],
+)
+sqrt = _unary(
+    "sqrt",
+    lambda g, xs, y: g * (0.5 / y),
+    keeps="y",
+    domain="positive",
+    special=[Special("sqrt at 0: inf, the limit", (0.0,), (_INF,))],
+)
+cbrt = _unary(
+    "cbrt",
+    lambda g, xs, y: g / (3.0 * square(y)),
+    keeps="y",
+    domain=(-2.3, -0.3),
+    special=[Special("cbrt at 0: inf, the limit", (0.0,), (_INF,))],
+)
+
+
+def _hypot_factor(i):
+    def rule(g, xs, y):
+        zero = equal(y, 0)
+        return where(zero, 0.0, g * divide(xs[i], where(zero, 1.0, y)))
+
+    return rule
+
+
+hypot = Primitive(
+    "hypot",
+    elementwise=True,
+    vjp=(_hypot_factor(0), _hypot_factor(1)),
+    keeps=("0y", "1y"),
+    samples=_two_positive,
+    special=[Special("hypot at (0, 0): 0, the subgradient of least norm", (0.0, 0.0), (0.0, 0.0))],
+)
+
+# ---------------------------------------------------------------------------------------------- exp and log
+exp = _unary("exp", lambda g, xs, y: g * y, keeps="y")
+exp2 = _unary("exp2", lambda g, xs, y: g * (math.log(2.0) * y), keeps="y")
+expm1 = _unary("expm1", lambda g, xs, y: g * (y + 1.0), keeps="y")
+log = _unary(
+    "log",
+    lambda g, xs, y: g / xs[0],
+    keeps="0",
+    domain="positive",
+    special=[Special("log at 0: inf, the limit", (0.0,), (_INF,))],
+)
+log2 = _unary("log2", lambda g, xs, y: g / (math.log(2.0) * xs[0]), keeps="0", domain="positive")
+log10 = _unary("log10", lambda g, xs, y: g / (math.log(10.0) * xs[0]), keeps="0", domain="positive")
+log1p = _unary(
+    "log1p",
+    lambda g, xs, y: g / (xs[0] + 1.0),
+    keeps="0",
+    domain="positive",
+    special=[Special("log1p at -1: inf, the limit", (-1.0,), (_INF,))],
+)
+
+
+def _logaddexp_factor(i):
+    def rule(g, xs, y):
+        a, b = xs[i], xs[1 - i]
+        # equal infinities, whose difference is NaN, share equally
+        same = logical_and(equal(a, b), isinf(a))
+        d = a - where(same, 0.0, b) if hasattr(b, "shape") else where(same, 0.0, a) - b
+        return where(same, g * 0.5, g * expit(d))
+
+    return rule
+
+
+logaddexp = Primitive(
+    "logaddexp",
+    forward="logaddexp",
+    elementwise=True,
+    vjp=(_logaddexp_factor(0), _logaddexp_factor(1)),
+    keeps=("01", "01"),
+    samples=_two,
+    special=[
+        Special("logaddexp(-inf, x): 0 and 1", (-_INF, 1.0), (0.0, 1.0)),
+        Special("logaddexp of equal infinities: shared equally", (-_INF, -_INF), (0.5, 0.5)),
+    ],
+)
+
+# ---------------------------------------------------------------------------------------------- trigonometric
+sin = _unary("sin", lambda g, xs, y: g * cos(xs[0]), keeps="0")
+cos = _unary("cos", lambda g, xs, y: g * -sin(xs[0]), keeps="0")
+tan = _unary("tan", lambda g, xs, y: g * (1.0 + square(y)), keeps="y", domain=(-1.2, 1.2))
+
+
+def _one_minus_square(x):
+    return (1.0 - x) * (1.0 + x)  # 1 - x**2 would cancel beside 1
+
+
+arcsin = _unary("arcsin", lambda g, xs, y: g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9))
+arccos = _unary("arccos", lambda g, xs, y: -g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9))
+arctan = _unary("arctan", lambda g, xs, y: g / (1.0 + square(xs[0])), keeps="0")
+
+
+def _arctan2_factor(i):
+    def rule(g, xs, y):
+        r = hypot(xs[0], xs[1])  # its square would overflow, or vanish beside (0, 0)
+        zero = equal(r, 0)
+        r = where(zero, 1.0, r)
+        f = divide(divide(xs[1 - i], r), r)
+        return where(zero, 0.0, g * f if i == 0 else g * -f)
+
+    return rule
+
+
+arctan2 = Primitive(
+    "arctan2",
+    elementwise=True,
+    vjp=(_arctan2_factor(0), _arctan2_factor(1)),
+    keeps=("01", "01"),
+    samples=_two_positive,
+    special=[Special("arctan2 at (0, 0): 0 in both", (0.0, 0.0), (0.0, 0.0))],
+)
+sinh = _unary("sinh", lambda g, xs, y: g * cosh(xs[0]), keeps="0")
+cosh = _unary("cosh", lambda g, xs, y: g * sinh(xs[0]), keeps="0")
+tanh = _unary("tanh", lambda g, xs, y: g * (1.0 - y * y), keeps="y")
+arcsinh = _unary("arcsinh", lambda g, xs, y: g / hypot(xs[0], 1.0), keeps="0")
+arccosh = _unary(
+    "arccosh", lambda g, xs, y: g / (sqrt(xs[0] - 1.0) * sqrt(xs[0] + 1.0)), keeps="0", domain=(1.2, 3.0)
+)
+arctanh = _unary("arctanh", lambda g, xs, y: g / _one_minus_square(xs[0]), keeps="0", domain=(-0.9, 0.9))
+
+# ---------------------------------------------------------------------------------------------- special functions
+erf = _unary(
+    "erf",
+    lambda g, xs, y: g * ((2.0 / math.sqrt(math.pi)) * exp(-square(xs[0]))),
+    keeps="0",
+    forward="special.erf",
+)
+expit = _unary("expit", lambda g, xs, y: g * (y * (1.0 - y)), keeps="y", forward="special.expit")
+relu = _unary(
+    "relu",
+    lambda g, xs, y: where(greater(xs[0], 0), g, 0.0),
+    keeps="0",
+    domain="apart",
+    selects=lambda i, xs, y: greater(xs[0], 0),
+    forward=lambda be, x: be.xp.maximum(x, 0),
+    special=[Special("relu at 0: 0", (0.0,), (0.0,))],
+)
+
+
+# ---------------------------------------------------------------------------------------------- selections
+def _ordered(beats):
+    """Factor rules of maximum or minimum: the winner takes g, a tie is shared."""
+
+    def factor(i):
+        def rule(g, xs, y):
+            a, b = xs[i], xs[1 - i]
+            return where(beats(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+
+        return rule
+
+    return factor(0), factor(1)
+
+
+def _not_beaten(beats):
+    return lambda i, xs, y: logical_not(beats(xs[1 - i], xs[i]))
+
+
+maximum = Primitive(
+    "maximum",
+    elementwise=True,
+    vjp=_ordered(greater),
+    keeps=("01", "01"),
+    selects=_not_beaten(greater),
+    samples=_two_apart,
+    special=[Special("maximum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5))],
+)
+minimum = Primitive(
+    "minimum",
+    elementwise=True,
+    vjp=_ordered(less),
+    keeps=("01", "01"),
+    selects=_not_beaten(less),
+    samples=_two_apart,
+    special=[Special("minimum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5))],
+)
+where = Primitive(
+    "where",
+    elementwise=True,
+    vjp=(None, lambda g, xs, y: where(xs[0], g, 0.0), lambda g, xs, y: where(xs[0], 0.0, g)),
+    keeps=("", "0", "0"),
+    selects=lambda i, xs, y: xs[0] if i == 1 else logical_not(xs[0]),
+    samples=lambda d: [
+        sample(d.mask(3, 4), d.normal(3, 4), d.normal(3, 4)),
+        sample(d.mask(3, 1), d.normal(4), d.normal(2, 1, 1)),
+        sample(d.mask(5), d.normal(5), 0.0),
+        sample(True, d.normal(2), d.normal(3, 2)),
+    ],
+)
+
+
+def positive(x):
+    """A copy of x, as NumPy's unary plus."""
+    return multiply(x, 1)
+
+
+ufuncs.update(
+    {
+        np.add: add, np.subtract: subtract, np.multiply: multiply, np.divide: divide, np.negative: negative,
+        np.positive: positive, np.square: square, np.reciprocal: reciprocal, np.absolute: absolute,
+        np.fabs: absolute, np.sign: sign, np.floor: floor, np.ceil: ceil, np.trunc: trunc, np.rint: rint,
+        np.floor_divide: floor_divide, np.remainder: remainder, np.power: power,
+        np.sqrt: sqrt, np.cbrt: cbrt, np.hypot: hypot, np.exp: exp, np.exp2: exp2, np.expm1: expm1, np.log: log,
+        np.log2: log2, np.log10: log10, np.log1p: log1p, np.logaddexp: logaddexp, np.sin: sin, np.cos: cos,
+        np.tan: tan, np.arcsin: arcsin, np.arccos: arccos, np.arctan: arctan, np.arctan2: arctan2, np.sinh: sinh,
+        np.cosh: cosh, np.tanh: tanh, np.arcsinh: arcsinh, np.arccosh: arccosh, np.arctanh: arctanh,
+        np.maximum: maximum, np.minimum: minimum,
+    }
+)  # fmt: skip

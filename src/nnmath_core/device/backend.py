@@ -1,0 +1,294 @@
+"""Every device operation, once, in plain array code: the meaning of each name.
+
+A device class replaces a method for all promised dtypes or leaves it. What `Backend` says is the
+oracle of the device's kernel and the behaviour of a device that has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nnmath_core.device.contract import Spec, contraction
+from nnmath_core.device.index import Index
+from nnmath_core.device.names import Device
+from nnmath_core.errors import ShapeError
+from nnmath_core.typing import Array
+
+
+class Backend:
+    """The operations of one device.
+
+    Attributes
+    ----------
+    name : {"cpu", "cuda"}
+    device : Device
+    xp : module
+        The array namespace: `numpy`, or `cupy` seen through a guard that enters the device.
+    special : module
+        SciPy's special functions for these arrays.
+    dtypes : tuple of dtype
+        The element types that every operation promises to take and to keep.
+    """
+
+    name: ClassVar[str]
+    dtypes: ClassVar[tuple[np.dtype[Any], ...]] = (np.dtype(np.float32), np.dtype(np.float64))
+    operations: ClassVar[tuple[str, ...]] = (
+        "contract",
+        "index_get",
+        "index_add",
+        "index_put",
+        "take",
+        "take_along_axis",
+        "adam_step",
+        "adamw_step",
+    )
+
+    device: Device
+    xp: Any
+
+    @property
+    def special(self) -> ModuleType:
+        """The namespace of `scipy.special`."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.device)!r})"
+
+    # --- names and scopes -----------------------------------------------------------------------
+
+    def function(self, forward: str | Callable[..., Any]) -> Callable[..., Any]:
+        """Return the callable that a primitive's ``forward`` stands for on this device.
+
+        Parameters
+        ----------
+        forward : str or callable
+            One of `operations` (the method), a dotted name inside `xp` (``"tanh"``,
+            ``"linalg.solve"``) or inside `special` (``"special.erf"``); or
+            ``forward(be, *arrays, **parameters)``, which gets this backend.
+
+        Returns
+        -------
+        callable
+            To be called with the arrays and parameters alone.
+
+        Raises
+        ------
+        AttributeError
+            The namespace has no such name.
+        """
+        if not isinstance(forward, str):
+            return functools.partial(forward, self)
+        if forward in self.operations:
+            return getattr(self, forward)  # type: ignore[no-any-return]
+        root, _, rest = forward.partition(".")
+        place, names = (self.special, rest) if root == "special" else (self.xp, forward)
+        return functools.reduce(getattr, names.split("."), place)  # type: ignore[return-value]
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which operators on this device's arrays run on this device."""
+        return contextlib.nullcontext()
+
+    def synchronize(self) -> None:
+        """Wait until everything queued on the device has been done."""
+
+    # --- arrays in and out ----------------------------------------------------------------------
+
+    def asarray(self, x: Any, *, dtype: Any = None) -> Array:
+        """Return numbers, nested sequences of numbers or an array of this device as an array.
+
+        An array of another device is an error: see `from_host`, `to_host` and `to_device`.
+        """
+        array: Array = self.xp.asarray(x, dtype=dtype)
+        return array
+
+    def from_host(self, x: Array) -> Array:
+        """Return a `numpy.ndarray` as an array of this device."""
+        raise NotImplementedError
+
+    def to_host(self, x: Array) -> Array:
+        """Return an array of this device as a `numpy.ndarray`."""
+        raise NotImplementedError
+
+    # --- products -------------------------------------------------------------------------------
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Return the matrix product of `numpy.matmul`."""
+        product: Array = self.xp.matmul(x, y)
+        return product
+
+    def contract(self, x: Array, y: Array, *, spec: Spec) -> Array:
+        r"""Two-operand `einsum`: multiply and sum over the letters that the result lacks.
+
+        .. math:: z_{out} = \sum_{labels \setminus out} x_{labels_x} \, y_{labels_y}
+
+        Parameters
+        ----------
+        x, y : array
+            Any dtypes that `numpy.matmul` takes.
+        spec : tuple of 3 str
+            Letters of the axes of ``x``, of ``y`` and of the result; none twice in one of them.
+
+        Returns
+        -------
+        array
+            With the dtype of ``matmul(x, y)``; it may be a transposed view of a new array.
+
+        Raises
+        ------
+        ShapeError
+            The spec is malformed, or a letter has two lengths.
+
+        Notes
+        -----
+        Letters of one operand alone are summed first. The rest is one ``matmul`` of reshaped
+        views (a copy only where strides cannot express the merged axes), or one ``multiply`` where
+        no letter is contracted. Booleans multiply by `and` and add by `or`, as in ``matmul``.
+        """
+        return contraction(spec)(self.xp, self.matmul, x, y)
+
+    # --- selections -----------------------------------------------------------------------------
+
+    def index_get(self, x: Array, index: Index) -> Array:
+        """Return ``x[index]``.
+
+        Raises
+        ------
+        IndexError
+            An index is out of range.
+        """
+        entries: Array = x[index]
+        return entries
+
+    def index_add(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
+        """Return zeros to which ``values`` are added at ``index``: the adjoint of `index_get`.
+
+        Entries that are addressed more than once receive the sum, on the CPU in the order of
+        ``values``. On a CUDA device the order of floating-point additions to one entry is not
+        fixed, so that its last bits may differ from run to run.
+
+        Parameters
+        ----------
+        shape, dtype
+            Of the result.
+        index
+            What may stand in ``x[index]`` for an ``x`` of that shape.
+        values : array
+            Broadcasts to the shape of ``x[index]``.
+
+        Raises
+        ------
+        IndexError
+            An index is out of range.
+        """
+        out: Array = self.xp.zeros(shape, dtype)
+        self.xp.add.at(out, index, values)
+        return out
+
+    def index_put(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
+        """Return zeros with ``values`` assigned at ``index``.
+
+        Of several values for one entry the last one in the order of ``values`` stays, on every
+        device. Parameters and errors are those of `index_add`.
+        """
+        out: Array = self.xp.zeros(shape, dtype)
+        out[index] = values
+        return out
+
+    def take(self, x: Array, indices: Array | int, *, axis: int) -> Array:
+        """Return `numpy.take` along one axis.
+
+        Raises
+        ------
+        IndexError
+            An index is out of range.
+        """
+        entries: Array = self.xp.take(x, indices, axis)
+        return entries
+
+    def take_along_axis(self, x: Array, indices: Array, *, axis: int) -> Array:
+        """Return `numpy.take_along_axis`.
+
+        Raises
+        ------
+        IndexError
+            An index is out of range.
+        """
+        entries: Array = self.xp.take_along_axis(x, indices, axis)
+        return entries
+
+    # --- optimizer steps, in place --------------------------------------------------------------
+
+    def adam_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        r"""Take one step of Adam, changing ``w``, ``m`` and ``v``.
+
+        .. math::
+            m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad
+            v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
+            w \leftarrow w - lr \, \frac{m / c_1}{\sqrt{v / c_2} + \epsilon}
+
+        with :math:`c_i = 1 - \beta_i^t` from the caller. The four arrays are distinct, contiguous
+        and of one shape and dtype.
+        """
+        m[...] += (1 - beta1) * (g - m)
+        v[...] += (1 - beta2) * (g * g - v)
+        w[...] -= lr / c1 * m / (self.xp.sqrt(v) / c2**0.5 + eps)
+
+    def adamw_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        r"""Take one step of AdamW, which is Adam's after a decay of the weights.
+
+        .. math:: w \leftarrow w - lr \cdot decay \cdot w, \quad \text{then } \mathtt{adam\_step}
+
+        The decay is multiplied by ``lr``, as in PyTorch and optax. The other parameters are those
+        of `adam_step`.
+        """
+        w[...] -= lr * decay * w
+        self.adam_step(w, m, v, g, lr=lr, beta1=beta1, beta2=beta2, eps=eps, c1=c1, c2=c2)
+
+
+def flat(who: str, arg: str, x: Array) -> Array:
+    """Return the one-dimensional view of a contiguous array, through which a kernel writes.
+
+    Raises
+    ------
+    ShapeError
+        ``x`` is not contiguous; a flattened copy would lose what is written.
+    """
+    if not x.flags.c_contiguous:
+        raise ShapeError(
+            f"{who}: `{arg}` must be C-contiguous, got strides {x.strides} for shape {x.shape}. "
+            "Pass a copy, `x.copy()`: the step writes through a flat view."
+        )
+    return x.reshape(-1)

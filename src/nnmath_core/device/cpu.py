@@ -1,0 +1,152 @@
+"""The host: NumPy, SciPy and the compiled kernels."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nnmath_core._ext import _optim
+from nnmath_core.device.backend import Backend, flat
+from nnmath_core.device.contract import Spec, contraction
+from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_array
+from nnmath_core.device.names import CPU
+from nnmath_core.typing import Array
+
+
+class CpuBackend(Backend):
+    """The operations of the host."""
+
+    name = "cpu"
+    device = CPU
+    xp = np
+
+    @property
+    def special(self) -> ModuleType:
+        """`scipy.special`, imported when it is first asked for."""
+        return importlib.import_module("scipy.special")
+
+    def asarray(self, x: Any, *, dtype: Any = None) -> Array:
+        """Return ``numpy.asarray(x)``; NumPy refuses device arrays itself."""
+        array: Array = np.asarray(x, dtype=dtype)
+        return array
+
+    def from_host(self, x: Array) -> Array:
+        """Return ``x`` itself."""
+        return x
+
+    def to_host(self, x: Array) -> Array:
+        """Return ``x`` itself."""
+        return x
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Return `numpy.matmul`, with BLAS for every layout."""
+        return _matmul(x, y)
+
+    def contract(self, x: Array, y: Array, *, spec: Spec) -> Array:
+        """Two-operand `einsum`; see `Backend.contract`."""
+        return contraction(spec)(np, _matmul, x, y)
+
+    def index_add(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
+        """Return zeros with ``values`` added at ``index``; see `Backend.index_add`."""
+        out = np.zeros(shape, dtype)
+        parts = index_parts(index)
+        if not any(is_integer_array(part) for part in parts):
+            out[index] = values
+            return out
+        # numpy.add.at is five times faster along one axis than along several
+        at = _positions(shape, parts)
+        values = np.broadcast_to(np.asarray(values, dtype), at.shape)
+        np.add.at(out.reshape(-1), at.reshape(-1), values.reshape(-1))
+        return out
+
+    def adam_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        """Take one step of Adam in one pass; see `Backend.adam_step`."""
+        w, m, v, g = _flat_arrays("adam_step", w, m, v, g)
+        _optim.adam_step(w, m, v, g, lr, beta1, beta2, eps, c1, c2)
+
+    def adamw_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        """Take one step of AdamW in one pass; see `Backend.adamw_step`."""
+        w, m, v, g = _flat_arrays("adamw_step", w, m, v, g)
+        _optim.adamw_step(w, m, v, g, lr, beta1, beta2, eps, decay, c1, c2)
+
+
+def _flat_arrays(
+    who: str, w: Array, m: Array, v: Array, g: Array
+) -> tuple[Array, Array, Array, Array]:
+    return flat(who, "w", w), flat(who, "m", m), flat(who, "v", v), flat(who, "g", g)
+
+
+def _matmul_by_blas(x: Array, y: Array) -> Array:
+    product: Array = np.matmul(_strided_for_blas(x), _strided_for_blas(y))
+    return product
+
+
+def _strided_for_blas(x: Array) -> Array:
+    """Return ``x``, or a contiguous copy if BLAS cannot stride over its last two axes."""
+    if x.ndim < 2 or x.size < 256:
+        return x
+    rows, columns = x.strides[-2:]
+    item = x.itemsize
+    if columns == item and rows >= x.shape[-1] * item:
+        return x
+    if rows == item and columns >= x.shape[-2] * item:
+        return x
+    return np.ascontiguousarray(x)
+
+
+# NumPy before 2.3 multiplies what BLAS cannot stride over (reversed, broadcast, every second row)
+# in a loop that is ten times slower than a copy and BLAS.
+_matmul: Callable[[Array, Array], Array] = (
+    np.matmul if np.lib.NumpyVersion(np.__version__) >= "2.3.0" else _matmul_by_blas
+)
+
+
+def _positions(shape: tuple[int, ...], parts: tuple[Any, ...]) -> Array:
+    """Return the flat positions of ``x[parts]``, in the shape of it, for an ``x`` of this shape."""
+    used = len(shape)
+    if not any(part is Ellipsis for part in parts):
+        used = sum(axes_used(part) for part in parts)
+    # a position is a sum of one term an axis; the terms are views without memory of their own
+    head, tail = shape[:used], shape[used:]
+    at: Any = 0
+    step = 1
+    for axis in reversed(range(used)):
+        term = (np.arange(head[axis]) * step).reshape((-1,) + (1,) * (used - 1 - axis))
+        at = at + np.broadcast_to(term, head)[parts]
+        step *= head[axis]
+    size = int(np.prod(tail, dtype=np.intp))
+    at = np.multiply(at, size, dtype=np.intp)
+    at = np.add.outer(at, np.arange(size, dtype=np.intp)).reshape(at.shape + tail)
+    positions: Array = at
+    return positions

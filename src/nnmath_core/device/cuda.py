@@ -1,0 +1,290 @@
+"""NVIDIA GPUs: CuPy, and our own kernels where one pass over memory beats several.
+
+Every call enters the backend's device. CuPy works on the current device, not on that of its
+arguments: without entering, an operation on arrays of ``cuda:1`` fails or reads memory across
+devices, depending on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nnmath_core.checks import describe, sentence
+from nnmath_core.device.backend import Backend
+from nnmath_core.device.contract import Spec
+from nnmath_core.device.driver import require_device
+from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_array
+from nnmath_core.device.launch import family_of
+from nnmath_core.device.names import Device
+from nnmath_core.errors import DeviceError, ShapeError
+from nnmath_core.typing import Array
+
+# what atomicAdd takes; the others are added in a wider type or by parts
+_ATOMIC = ("int32", "int64", "uint32", "uint64", "float16", "float32", "float64")
+
+
+class Guarded:
+    """A module or function of CuPy that runs inside a context, which enters the device.
+
+    Attributes are guarded in turn and remembered. Classes and constants come out as they are, so
+    that ``isinstance(x, be.xp.ndarray)`` and ``be.xp.float32`` mean what they mean in CuPy.
+
+    Parameters
+    ----------
+    target : module or callable
+    scope : callable
+        Makes the context of a call.
+    """
+
+    def __init__(self, target: Any, scope: Callable[[], Any]) -> None:
+        self._target = target
+        self._scope = scope
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying and pickling ask for these before there is a target
+            raise AttributeError(name)
+        value = getattr(self._target, name)
+        if isinstance(value, type) or not (callable(value) or isinstance(value, ModuleType)):
+            return value
+        guarded = self.__dict__[name] = Guarded(value, self._scope)
+        return guarded
+
+    def __call__(self, *args: Any, **parameters: Any) -> Any:
+        """Call the target inside the context."""
+        with self._scope():
+            return self._target(*args, **parameters)
+
+    def __repr__(self) -> str:
+        return f"<{self._target!r}, guarded>"
+
+
+class CudaBackend(Backend):
+    """The operations of one CUDA device.
+
+    Parameters
+    ----------
+    index : int
+        Of a device for which `nnmath_core.device.driver.require_device` has succeeded.
+    """
+
+    name = "cuda"
+
+    def __init__(self, index: int) -> None:
+        self.cupy = require_device(index)
+        self.device = Device("cuda", index)
+        self._here = self.cupy.cuda.Device(index)
+        self._cupyx = importlib.import_module("cupyx")
+        self.xp = Guarded(self.cupy, self.scope)
+        self.xp.linalg = Guarded(self.cupy.linalg, self._raising)
+
+    @functools.cached_property
+    def special(self) -> Any:
+        """`cupyx.scipy.special`, guarded."""
+        return Guarded(importlib.import_module("cupyx.scipy.special"), self.scope)
+
+    def function(self, forward: str | Callable[..., Any]) -> Callable[..., Any]:
+        """Return the callable of a ``forward``, which enters the device; see `Backend.function`."""
+        found = super().function(forward)
+        return found if isinstance(forward, str) else Guarded(found, self.scope)
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context that enters the device."""
+        return self._here  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def _raising(self) -> Iterator[None]:
+        """Enter the device, and let a failed factorisation raise: CuPy would return NaN."""
+        with self._here, self._cupyx.errstate(linalg="raise"):
+            yield
+
+    def synchronize(self) -> None:
+        """Wait until everything queued on the device has been done."""
+        self._here.synchronize()
+
+    # --- arrays in and out ----------------------------------------------------------------------
+
+    def asarray(self, x: Any, *, dtype: Any = None) -> Array:
+        """Return ``x`` as an array of this device; see `Backend.asarray`.
+
+        Raises
+        ------
+        DeviceError
+            ``x`` is an array of the host or of another device.
+        """
+        if isinstance(x, np.ndarray) or (
+            isinstance(x, self.cupy.ndarray) and x.device.id != self.device.index
+        ):
+            place = "cpu" if isinstance(x, np.ndarray) else f"cuda:{x.device.id}"
+            raise DeviceError(
+                f"asarray: `x` must be on {self.device}, got a {describe(x)} on {place}. "
+                f'Move it: `to_device(x, "{self.device}")`.'
+            )
+        return self.xp.asarray(x, dtype=dtype)  # type: ignore[no-any-return]
+
+    def from_host(self, x: Array) -> Array:
+        """Copy a host array to this device; ``x`` may be changed as soon as the call returns."""
+        return self.xp.asarray(x, blocking=True)  # type: ignore[no-any-return]
+
+    def to_host(self, x: Array) -> Array:
+        """Copy an array of this device to the host, waiting for it."""
+        return self.xp.asnumpy(x)  # type: ignore[no-any-return]
+
+    # --- products and selections ----------------------------------------------------------------
+
+    def contract(self, x: Array, y: Array, *, spec: Spec) -> Array:
+        """Two-operand `einsum`; see `Backend.contract`."""
+        with self.scope():
+            return super().contract(x, y, spec=spec)
+
+    def index_get(self, x: Array, index: Index) -> Array:
+        """Return ``x[index]``; see `Backend.index_get`.
+
+        Notes
+        -----
+        CuPy wraps an index out of range instead of refusing it, so the range of an index array
+        is checked here. For one on the device that waits for the device; integers, slices and
+        index arrays on the host cost no waiting.
+        """
+        with self.scope():
+            return super().index_get(x, self._checked(x.shape, index))
+
+    def index_add(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
+        """Return zeros with ``values`` added at ``index``; see `Backend.index_add`."""
+        dtype = np.dtype(dtype)
+        with self.scope():
+            index = self._checked(shape, index)
+            if dtype.kind == "c":
+                out = self.cupy.zeros(shape, dtype)
+                values = self.cupy.asarray(values)
+                self.cupy.add.at(out.real, index, values.real)
+                if values.dtype.kind == "c":
+                    self.cupy.add.at(out.imag, index, values.imag)
+                return out  # type: ignore[no-any-return]
+            if dtype.name not in _ATOMIC:  # small integers wrap alike; booleans add by `or`
+                out = self.cupy.zeros(shape, np.int64)
+                self.cupy.add.at(out, index, values.astype(np.int64))
+                return out.astype(dtype)  # type: ignore[no-any-return]
+            return super().index_add(shape, dtype, index, values)
+
+    def index_put(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
+        """Return zeros with ``values`` assigned at ``index``; see `Backend.index_put`.
+
+        Notes
+        -----
+        CuPy leaves open which of several values stays. Here the values race by their number, the
+        largest wins, and only the winners are written.
+        """
+        with self.scope():
+            index = self._checked(shape, index)
+            if not any(is_integer_array(part) for part in index):
+                return super().index_put(shape, dtype, index, values)
+            turn = self.cupy.zeros(shape, np.uint64)
+            shape_at = turn[index].shape
+            count = self.cupy.arange(1, 1 + int(np.prod(shape_at)), dtype=np.uint64)
+            self.cupy.maximum.at(turn, index, count.reshape(shape_at))
+            values = self.cupy.broadcast_to(values, shape_at).reshape(-1)
+            out = self.cupy.zeros(shape, dtype)
+            written = turn > 0
+            out[written] = values[turn[written].astype(np.int64) - 1]
+            return out  # type: ignore[no-any-return]
+
+    def take(self, x: Array, indices: Array | int, *, axis: int) -> Array:
+        """Return `numpy.take`; see `Backend.take` and `index_get`."""
+        with self.scope():
+            axis = axis + x.ndim if axis < 0 else axis
+            on_device: Array = self.cupy.asarray(indices)
+            self._require_range(on_device, x.shape[axis], axis)
+            return super().take(x, on_device, axis=axis)
+
+    def take_along_axis(self, x: Array, indices: Array, *, axis: int) -> Array:
+        """Return `numpy.take_along_axis`; see `Backend.take_along_axis` and `index_get`."""
+        with self.scope():
+            axis = axis + x.ndim if axis < 0 else axis
+            self._require_range(indices, x.shape[axis], axis)
+            return super().take_along_axis(x, indices, axis=axis)
+
+    def _checked(self, shape: tuple[int, ...], index: Index) -> tuple[Any, ...]:
+        """Return the index as a tuple, after checking the range of every integer array in it."""
+        parts = index_parts(index)
+        if any(is_integer_array(part) for part in parts):
+            spare = len(shape) - sum(axes_used(part) for part in parts)
+            axis = 0
+            for part in parts:
+                if is_integer_array(part) and axis < len(shape):
+                    self._require_range(part, shape[axis], axis)
+                axis += spare if part is Ellipsis else axes_used(part)
+        return parts
+
+    def _require_range(self, indices: Array, size: int, axis: int) -> None:
+        if indices.size == 0:
+            return
+        if isinstance(indices, np.ndarray):
+            low, high = int(np.min(indices)), int(np.max(indices))
+        else:
+            ends = self.cupy.stack((self.cupy.min(indices), self.cupy.max(indices)))
+            low, high = self.cupy.asnumpy(ends).tolist()  # the only waiting
+        if low < -size or high >= size:
+            raise IndexError(
+                f"index {high if high >= size else low} is out of bounds for axis {axis} "
+                f"with size {size}"
+            )
+
+    # --- our kernels ----------------------------------------------------------------------------
+
+    def launch(self, family: str, kernel: str, n: int, *args: Any) -> None:
+        """Queue one of our kernels over ``n`` elements; see `nnmath_core.device.launch`."""
+        with self.scope():
+            family_of(self.cupy, self.device.index, family).launch(kernel, n, args)
+
+    def adam_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        """Take one step of Adam in one pass; see `Backend.adam_step`."""
+        _require_one_shape("adam_step", w, m=m, v=v, g=g)
+        # the gains are rounded once: 1 - beta in float32 would be off by far more than rounding
+        arguments = (w, m, v, g, lr, 1 - beta1, 1 - beta2, eps, c1, c2)
+        self.launch("optim", "adam_step", w.size, *arguments)
+
+    def adamw_step(
+        self,
+        w: Array,
+        m: Array,
+        v: Array,
+        g: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        c1: float,
+        c2: float,
+    ) -> None:
+        """Take one step of AdamW in one pass; see `Backend.adamw_step`."""
+        _require_one_shape("adamw_step", w, m=m, v=v, g=g)
+        arguments = (w, m, v, g, lr, 1 - beta1, 1 - beta2, eps, decay, c1, c2)
+        self.launch("optim", "adamw_step", w.size, *arguments)
+
+
+def _require_one_shape(who: str, w: Array, **arrays: Array) -> None:
+    for arg, x in arrays.items():
+        if x.shape != w.shape:
+            raise ShapeError(sentence(who, arg, f"of shape {w.shape} as `w` is", str(x.shape)))
