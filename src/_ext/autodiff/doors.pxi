@@ -14,7 +14,11 @@ cdef object _one32 = np.float32(1.0)
 
 
 cdef str place(object treedef, Py_ssize_t i, str root):
-    return root + paths(treedef)[i]
+    """Where leaf i stands: ``primals[0]['w']``, or after a root that ends in a space ``argument 0['w']``."""
+    path = paths(treedef)[i]
+    if root.endswith(" ") and path.startswith("["):
+        return root + path[1:].replace("]", "", 1)
+    return root + path
 
 
 cdef inline object leaf_value(str who, object x, object treedef, Py_ssize_t i, str root):
@@ -154,6 +158,7 @@ cdef class GradFn:
         cdef list leaves, values = [], nodes = [], tracers = [], call_args
         cdef object d, out, aux = None
         cdef object target
+        cdef list places = None
         # The values of args live as long as the call: nothing below keeps the user's tree.
         if type(self.argnums) is int:
             k = self.argnums
@@ -166,7 +171,10 @@ cdef class GradFn:
             for k in self.argnums:
                 if not -n <= k < n:
                     raise self.missing(n)
-            target = tuple([args[k] for k in self.argnums])
+            places = [k if k >= 0 else k + n for k in self.argnums]
+            if len(set(places)) != len(places):
+                raise TypeError(f"{self.who}: `argnums` = {self.argnums} names one of the {n} arguments twice.")
+            target = tuple([args[k] for k in places])
         leaves, d = flatten(target)
         has_lists = d is not leaf_def and has_list_of_floats(target, 0)
         tr = GradTrace.__new__(GradTrace)
@@ -182,9 +190,9 @@ cdef class GradFn:
         else:
             call_args = list(args)
             if type(self.argnums) is int:
-                call_args[self.argnums] = target
+                call_args[k] = target
             else:
-                for k, v in zip(self.argnums, target):
+                for k, v in zip(places, target):
                     call_args[k] = v
             args = tuple(call_args)
             call_args = None
@@ -225,7 +233,7 @@ cdef class GradFn:
         return (g, aux) if self.has_aux else g
 
     cdef str root(self):
-        return f"argument {self.argnums}" if type(self.argnums) is int else "arguments " + str(tuple(self.argnums)) + " at "
+        return f"argument {self.argnums}" if type(self.argnums) is int else "the arguments "
 
     cdef object missing(self, Py_ssize_t n):
         return TypeError(f"{self.who}: `argnums` = {self.argnums} must name positional arguments, and the function was "

@@ -44,6 +44,8 @@ cdef class Recording:
         known = self.captured.get(id(x))
         if known is not None:
             return known[0]
+        if isinstance(x, Tracer) and not (<Tracer>x).trace.alive:
+            dead("stage", (<Tracer>x).trace)
         v = self.new(shape_of(x), dtype_of(x))
         if isinstance(x, Tracer):          # of an older trace: stays what it is
             self.constants[v] = x

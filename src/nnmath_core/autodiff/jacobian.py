@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 
 from nnmath_core._ext._autodiff import aval_of, dtype_of, jvp_door, shape_of, value_of, vjp_door
-from nnmath_core._ext._tree import flatten, unflatten
+from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import beside
 from nnmath_core.autodiff.ops.shape import concatenate_p, moveaxis, reshape_p
 from nnmath_core.autodiff.transforms import ArgNums, _argnums, _wrapped, vmap
+from nnmath_core.autodiff.wiring import leaf_value
 from nnmath_core.checks import require_callable, require_positive_int
 from nnmath_core.errors import DtypeError
 
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 
 
-def _split(args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """The differentiated part of the arguments, and the arguments with it replaced."""
+def _split(
+    who: str, args: tuple[Any, ...], argnums: int | tuple[int, ...]
+) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """The differentiated part of the arguments, checked, and the arguments with it replaced."""
     single = isinstance(argnums, int)
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
@@ -32,8 +35,15 @@ def _split(args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> tuple[Any, 
 
     for i in numbers:
         if not -len(args) <= i < len(args):
-            raise TypeError(f"jacobian: `argnums` = {argnums} must name positional arguments, got {len(args)} of them.")
-    return (args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums)), rebuild
+            raise TypeError(f"{who}: `argnums` = {argnums} must name positional arguments, got {len(args)} of them.")
+    parts = tuple(_checked(who, args[i], f"argument {i}") for i in numbers)
+    return (parts[0] if single else parts), rebuild
+
+
+def _checked(who: str, x: Any, place: str) -> Any:
+    """A tree whose leaves can be differentiated, or the error that names the one that cannot."""
+    leaves, d = flatten(x)
+    return unflatten(d, [leaf_value(who, v, place + path) for v, path in zip(leaves, paths(d), strict=True)])
 
 
 def _basis(leaves: list[Any], start: int, stop: int) -> list[Any]:
@@ -100,7 +110,7 @@ def jacrev(
         require_positive_int("jacrev", "chunk_size", chunk_size)
 
     def jac(*args: Any) -> Any:
-        x, rebuild = _split(args, nums)
+        x, rebuild = _split("jacrev", args, nums)
         y, pull, *aux = vjp_door(lambda v: f(*rebuild(v)), (x,), has_aux)
         outs, out_def = flatten(y)
         ins, in_def = flatten(x)
@@ -167,7 +177,7 @@ def jacfwd(
         require_positive_int("jacfwd", "chunk_size", chunk_size)
 
     def jac(*args: Any) -> Any:
-        x, rebuild = _split(args, nums)
+        x, rebuild = _split("jacfwd", args, nums)
         ins, in_def = flatten(x)
         total = sum(math.prod(shape_of(v)) for v in ins)
         found: dict[str, Any] = {}
@@ -252,7 +262,7 @@ def jacobian(
     nums = _argnums("jacobian", argnums)
 
     def jac(*args: Any) -> Any:
-        x, _ = _split(args, nums)
+        x, _ = _split("jacobian", args, nums)
         y = f(*args)
         outs = sum(math.prod(shape_of(v)) for v in flatten(y[0] if has_aux else y)[0])
         ins = sum(math.prod(shape_of(v)) for v in flatten(x)[0])

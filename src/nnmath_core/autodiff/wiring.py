@@ -68,6 +68,8 @@ def admit(x: Any) -> Any:
 
 def leaf_value(who: str, x: Any, place: str) -> Any:
     """A leaf to be differentiated, when it is not plainly a float32 or float64 array."""
+    if type(x) is float or isinstance(x, (np.float64, np.float32)):
+        return x
     wanted = f"{who}: {place} must be a float32 or float64 array, or a float, got "
     if isinstance(x, Tracer):
         if dtype_of(x) not in (np.float32, np.float64):
@@ -83,10 +85,13 @@ def leaf_value(who: str, x: Any, place: str) -> Any:
         raise DtypeError(wanted + "a complex number. Pass its real and imaginary part as two floats.")
     if isinstance(x, np.ndarray):
         if type(x) is not np.ndarray:
-            x = admit(x)
+            try:
+                x = admit(x)
+            except DtypeError as e:
+                raise DtypeError(f"{wanted}another kind of array: {e}") from None
         kind, size = x.dtype.kind, x.dtype.itemsize
         if kind == "f" and size in (4, 8):
-            return x.astype(x.dtype.newbyteorder("="))
+            return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
         advice = {
             "i": "Convert it: x.astype(float), or choose another argument with argnums.",
             "u": "Convert it: x.astype(float), or choose another argument with argnums.",
@@ -177,7 +182,12 @@ def transposed_jvp(p: Any, i: int, g: Any, xs: Any, y: Any, params: dict[str, An
 def transposed_vjp(p: Any, i: int, t: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:
     """The jvp of operand i from the vjp rule, which is linear in its cotangent: pull t back through it."""
     rule = p.vjp[i] if not p.variadic else lambda g, xs, y, **k: p.vjp[0](g, xs, y, i=i, **k)
-    _, pull = core.vjp_door(lambda g: rule(g, xs, y, **params), (zeros(y, shape_of(y), dtype_of(y)),), False)
+    if p.several:  # None stands for an output without derivative, in cotangents and in tangents
+        on = p.differentiable_outputs or (True,) * len(y)
+        like = tuple(zeros(v, shape_of(v), dtype_of(v)) if m else None for v, m in zip(y, on, strict=True))
+    else:
+        like = zeros(y, shape_of(y), dtype_of(y))
+    _, pull = core.vjp_door(lambda g: rule(g, xs, y, **params), (like,), False)
     return pull(t)[0]
 
 
@@ -297,6 +307,17 @@ def ufunc_method(ufunc: Any, method: str, xs: tuple[Any, ...], kw: dict[str, Any
 
 
 _IN_PLACE = {"copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis", "full_like"}
+_INSTEAD = {
+    "linspace": "Write start + (stop - start) * np.arange(n) / (n - 1).",
+    "geomspace": "Write np.exp(...) of an even spacing.",
+    "logspace": "Write np.power(base, ...) of an even spacing.",
+    "full": "Write x * np.ones(shape).",
+    "vectorize": "Write the function with array operations, or use nm.vmap.",
+    "apply_along_axis": "Use nm.vmap.",
+    "median": "Write it with np.sort(x).",
+    "quantile": "Write it with np.sort(x).",
+    "percentile": "Write it with np.sort(x).",
+}
 _CONVERTING = {"array_repr", "array_str", "array2string", "save", "savez", "savetxt"}
 
 
@@ -312,6 +333,8 @@ def unknown_function(func: Any, args: tuple[Any, ...]) -> Any:
         )
     if name in _CONVERTING:
         raise TraceError(f"{shown}: a traced value has no plain form. Use nm.value_of(x) for the number.")
+    if name in _INSTEAD:
+        raise TraceError(f"{shown} cannot be traced. {_INSTEAD[name]}")
     raise TraceError(
         f"{shown} cannot be traced. Write it with functions that can, or give it a rule with nm.custom_rule."
     )

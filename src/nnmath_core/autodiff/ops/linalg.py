@@ -37,6 +37,12 @@ def _all_batch(p):
     return lambda on, v, size, **params: p()(*all_batched(on, v, size), **params)
 
 
+def _floating_dtype(*xs):
+    """Integers and booleans become float64, as in `numpy.linalg`."""
+    dtype = result_dtype(*xs)
+    return dtype if dtype.kind in "fc" else np.dtype(float)
+
+
 def _square_last(who, a):
     s = shape_of(a)
     if len(s) < 2 or s[-1] != s[-2]:
@@ -76,7 +82,7 @@ solve_p = Primitive(
     ),
     jvp=(lambda t, xs, y: -solve_p(xs[0], matmul(t, y)), lambda t, xs, y: solve_p(xs[0], t)),
     keeps=("0y", "0"),
-    shape=lambda a, b: Aval(b.shape, result_dtype(a, b)),
+    shape=lambda a, b: Aval(b.shape, _floating_dtype(a, b)),
     batch=_all_batch(lambda: solve_p),
     samples=lambda d: [
         sample(d.spd(3), d.normal(3, 2)),
@@ -112,7 +118,7 @@ inv_p = Primitive(
     vjp=(_inverse_back,),
     jvp=(lambda t, xs, y: -matmul(matmul(y, t), y),),
     keeps=("y",),
-    shape=lambda a: Aval(a.shape, dtype_of(a)),
+    shape=lambda a: Aval(a.shape, _floating_dtype(a)),
     batch=_all_batch(lambda: inv_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 4) + 0.3 * d.normal(4, 2, 2))],
 )
@@ -151,7 +157,7 @@ cofactors_p = Primitive(
     forward=_cofactors,
     jvp=(_cofactors_forward,),
     keeps=("0y",),
-    shape=lambda a: Aval(a.shape, dtype_of(a)),
+    shape=lambda a: Aval(a.shape, _floating_dtype(a)),
     batch=_all_batch(lambda: cofactors_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 2) + 0.3 * d.normal(2, 2, 2))],
 )
@@ -161,7 +167,7 @@ det_p = Primitive(
     vjp=(lambda g, xs, y: _per_matrix(g, xs[0]) * cofactors_p(xs[0]),),
     jvp=(lambda t, xs, y: sum_p(t * cofactors_p(xs[0]), axis=(ndim_of(t) - 2, ndim_of(t) - 1), keepdims=False),),
     keeps=("0",),
-    shape=lambda a: Aval(a.shape[:-2], dtype_of(a)),
+    shape=lambda a: Aval(a.shape[:-2], _floating_dtype(a)),
     batch=_all_batch(lambda: det_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.normal(4, 2, 2)), sample(d.normal(1, 1))],
     special=[
@@ -197,7 +203,7 @@ slogdet_p = Primitive(
     vjp=(_slogdet_back,),
     jvp=(_slogdet_forward,),
     keeps=("0",),
-    shape=lambda a: (Aval(a.shape[:-2], dtype_of(a)), Aval(a.shape[:-2], dtype_of(a))),
+    shape=lambda a: (Aval(a.shape[:-2], _floating_dtype(a)), Aval(a.shape[:-2], _floating_dtype(a))),
     batch=_all_batch(lambda: slogdet_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 4) + 0.3 * d.normal(4, 2, 2))],
 )
@@ -246,7 +252,7 @@ cholesky_p = Primitive(
     vjp=(_cholesky_back,),
     jvp=(_cholesky_forward,),
     keeps=("y",),
-    shape=lambda a: Aval(a.shape, dtype_of(a)),
+    shape=lambda a: Aval(a.shape, _floating_dtype(a)),
     batch=_all_batch(lambda: cholesky_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 4))],
     special=[
@@ -296,7 +302,7 @@ norm_p = Primitive(
     jvp=(lambda t, xs, y, *, axis, keepdims: sum_p(t * _unit(xs[0], y, axis, keepdims), axis=axis, keepdims=keepdims),),
     keeps=("0y",),
     through=_through_reduction,
-    shape=lambda x, *, axis, keepdims: Aval(kept(x.shape, axis) if keepdims else dropped(x.shape, axis), dtype_of(x)),
+    shape=lambda x, *, axis, keepdims: Aval(kept(x.shape, axis) if keepdims else dropped(x.shape, axis), _floating_dtype(x)),
     batch=lambda on, v, size, *, axis, keepdims: norm_p(v[0], axis=tuple(a + 1 for a in axis), keepdims=keepdims),
     samples=lambda d: [
         sample(d.normal(3, 4), axis=(1,), keepdims=False),

@@ -28,7 +28,6 @@ from nnmath_core.autodiff.ops.conventions import (
 )
 from nnmath_core.autodiff.ops.index import slice_p
 from nnmath_core.autodiff.ops.elementwise import (
-    exp,
     log,
     maximum,
     minimum,
@@ -291,9 +290,12 @@ def _logsumexp_forward(be, x, *, axis, keepdims):
 
 
 def _softmax_of(xs, y, axis, keepdims):
-    """exp(x - logsumexp(x)); zeros where the whole slice is -inf, whose derivative is 0 by convention."""
-    y = _spread(y, xs[0].shape, axis, keepdims)
-    return where(equal(y, -math.inf), 0.0, exp(xs[0] - where(equal(y, -math.inf), 0.0, y)))
+    """The softmax of x; zeros where the whole slice is -inf, whose derivative is 0 by convention.
+
+    Not exp(x - y): the rounding error of a large y would be a relative error of the derivative.
+    """
+    dead = equal(_spread(y, xs[0].shape, axis, keepdims), -math.inf)
+    return where(dead, 0.0, softmax_p(where(dead, 0.0, xs[0]), axis=axis))
 
 
 logsumexp_p = Primitive(

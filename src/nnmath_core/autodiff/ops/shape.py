@@ -262,6 +262,14 @@ def _cast_forward(be, x, *, dtype):
     return y if y.ndim else y[()]
 
 
+def _part_forward(name):
+    def forward(be, x):
+        y = be.xp.array(getattr(be.xp, name)(x))  # a copy: the parts of an array are views
+        return y if y.ndim else y[()]
+
+    return forward
+
+
 astype_p = Primitive(
     "astype",
     forward=_cast_forward,
@@ -290,7 +298,7 @@ def _part(name, back):
     """Real or imaginary part: linear over the reals; cotangents by the convention of no conjugation."""
     return Primitive(
         name,
-        forward=lambda be, x: getattr(be.xp, name)(x) * 1.0,  # a copy: the parts of an array are views
+        forward=_part_forward(name),
         linear=True,
         vjp=(back,),
         keeps=("",),
@@ -302,7 +310,7 @@ def _part(name, back):
 
 
 real_p = _part("real", lambda g, xs, y: g)
-imag_p = _part("imag", lambda g, xs, y: g * (-1j) if dtype_of(xs[0]).kind == "c" else g * 0.0)
+imag_p = _part("imag", lambda g, xs, y: g * (-1j) if dtype_of(xs[0]).kind == "c" else None)
 stop_gradient = Primitive(
     "stop_gradient",
     forward=lambda be, x: x,

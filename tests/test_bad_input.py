@@ -1,0 +1,288 @@
+"""Unusual inputs, as a table: a defined result or one clear error, never a wrong number."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nnmath_core as nm
+from nnmath_core.errors import DtypeError, ShapeError, TraceError, TreeError
+
+EPS = np.finfo(float).eps
+BASE = np.array([0.5, -1.0, 2.0, 3.0])
+
+
+def swapped(x):
+    return x.astype(x.dtype.newbyteorder())
+
+
+def unaligned(x):
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    y = raw[1:].view(x.dtype)
+    y[:] = x
+    assert not y.flags.aligned
+    return y
+
+
+def read_only(x):
+    y = x.copy()
+    y.flags.writeable = False
+    return y
+
+
+def loss(x):
+    """Of entries and their neighbours, so that layout matters."""
+    return np.sum(np.tanh(x) * x) + np.sum(np.cumsum(x.reshape(-1)) ** 2)
+
+
+LAYOUTS = {
+    "contiguous": lambda: BASE.copy(),
+    "float32": lambda: BASE.astype(np.float32),
+    "big-endian": lambda: swapped(BASE),
+    "big-endian float32": lambda: swapped(BASE.astype(np.float32)),
+    "unaligned": lambda: unaligned(BASE),
+    "read-only": lambda: read_only(BASE),
+    "strided": lambda: np.repeat(BASE, 2)[::2],
+    "negative stride": lambda: BASE[::-1].copy()[::-1],
+    "fortran order": lambda: np.asfortranarray(BASE.reshape(2, 2)),
+    "transposed": lambda: BASE.reshape(2, 2).T,
+    "broadcast": lambda: np.broadcast_to(0.5, (4,)),
+    "overlapping windows": lambda: np.lib.stride_tricks.sliding_window_view(BASE, 2),
+    "zero size": lambda: np.zeros((0, 3)),
+    "zero size row": lambda: np.zeros((2, 0)),
+    "one element": lambda: np.array([0.7]),
+    "0-d array": lambda: np.array(0.7),
+    "NumPy scalar": lambda: np.float64(0.7),
+    "NumPy float32 scalar": lambda: np.float32(0.7),
+    "Python float": lambda: 0.7,
+    "memmap": lambda: np.asarray(BASE),
+    "subnormal": lambda: np.array([5e-324, 1e-310]),
+    "huge": lambda: np.array([1e150, -1e150]),
+}
+
+
+def reference(x):
+    """The gradient of `loss` by hand, on a contiguous native copy."""
+    y = np.array(np.asarray(x), dtype=np.asarray(x).dtype.newbyteorder("="), order="C")
+    flat = np.cumsum(y.reshape(-1))
+    tail = 2 * np.cumsum(flat[::-1])[::-1].reshape(y.shape)
+    t = np.tanh(y)
+    return t + y * (1 - t * t) + tail
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_gives_the_gradient_of_its_values(name):
+    x = LAYOUTS[name]()
+    before = np.array(x)
+    writeable = getattr(getattr(x, "flags", None), "writeable", None)
+    with np.errstate(over="ignore"):
+        g = nm.grad(loss)(x)
+        want = reference(x)
+        _, t = nm.jvp(loss, (x,), (np.ones_like(np.asarray(x)),))
+    dtype = np.asarray(x).dtype.newbyteorder("=")
+    scale = max(1.0, float(np.max(np.abs(want), initial=0.0)))
+    tol = float(16 * np.finfo(dtype).eps * scale)  # sums of at most six terms of this scale
+    assert g.dtype == dtype
+    assert g.dtype.isnative
+    assert np.shape(g) == np.shape(x)
+    np.testing.assert_allclose(g, want, rtol=0, atol=tol)
+    assert float(t) == pytest.approx(float(want.sum()), abs=8 * tol)
+    np.testing.assert_array_equal(np.array(x), before)
+    if writeable is not None:
+        assert x.flags.writeable == writeable
+    if isinstance(x, np.ndarray):
+        assert isinstance(g, np.ndarray)
+        assert g.flags.writeable
+        assert not np.shares_memory(g, x)
+
+
+@pytest.mark.parametrize("name", [n for n in LAYOUTS if n != "broadcast"])
+def test_every_layout_works_as_a_constant(name):
+    c = LAYOUTS[name]()
+    x = np.full(np.shape(c), 0.3)
+    with np.errstate(over="ignore"):
+        g = nm.grad(lambda x: np.sum(x * c) + np.sum(c * x))(x)
+    np.testing.assert_array_equal(g, 2.0 * np.asarray(c, dtype=float))
+
+
+class Quantity(np.ndarray):
+    """A subclass with a meaning of its own."""
+
+
+REFUSED = {
+    "a string": ("text", DtypeError, "str"),
+    "None in a list": ([None, "a"], DtypeError, "str"),
+    "object array": (np.array([1.0, None], object), DtypeError, "objects"),
+    "ragged": (np.array([np.ones(2), np.ones(3)], object), DtypeError, "ragged"),
+    "masked": (np.ma.array([1.0, 2.0], mask=[True, False]), DtypeError, "filled"),
+    "matrix": (np.matrix([[1.0, 2.0]]), DtypeError, "np.asarray"),
+    "subclass": (BASE.view(Quantity), DtypeError, "Quantity"),
+    "complex": (BASE + 0j, DtypeError, "real"),
+    "complex scalar": (1j, DtypeError, "complex"),
+    "float16": (BASE.astype(np.float16), DtypeError, "astype"),
+    "longdouble": (BASE.astype(np.longdouble), DtypeError, "astype"),
+    "integers": (np.arange(3), DtypeError, "float"),
+    "unsigned": (np.arange(3, dtype=np.uint8), DtypeError, "float"),
+    "booleans": (np.array([True]), DtypeError, "float"),
+    "datetime": (np.array(["2020-01-01"], "datetime64[D]"), DtypeError, "datetime64"),
+    "structured": (np.zeros(2, [("a", float)]), DtypeError, r"argument 0|primals\[0\]"),
+    "a Series": (pd.Series([1.0]), DtypeError, "to_numpy"),
+    "a DataFrame": (pd.DataFrame({"a": [1.0]}), DtypeError, "to_numpy"),
+    "a set": ({1.0}, DtypeError, "set"),
+    "a function": (np.sum, DtypeError, r"argument 0|primals\[0\]"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda f, x: nm.grad(f)(x),
+        lambda f, x: nm.value_and_grad(f)(x),
+        lambda f, x: nm.vjp(f, x),
+        lambda f, x: nm.jvp(f, (x,), (x,)),
+        lambda f, x: nm.hessian(f)(x),
+        lambda f, x: nm.linearize(f, x),
+    ],
+    ids=["grad", "value_and_grad", "vjp", "jvp", "hessian", "linearize"],
+)
+def test_what_cannot_be_differentiated_is_one_clear_error(name, door):
+    x, error, words = REFUSED[name]
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return np.sum(x)
+
+    with pytest.raises(error, match=words):
+        door(f, x)
+    assert not calls, "the function ran before the argument was refused"
+
+
+@pytest.mark.parametrize(
+    ("c", "words"),
+    [
+        (np.ma.array([1.0, 2.0, 3.0, 4.0], mask=[1, 0, 0, 0]), "masked"),
+        (np.matrix(np.ones((1, 4))), "np.matrix"),
+        (BASE.view(Quantity), "Quantity"),
+        ("text", "str|text|ufunc"),
+        (object(), "object"),
+        ({"a": 1.0}, "dict"),
+        (None, "NoneType"),
+        ([1.0, None, 2.0, 3.0], "list"),
+    ],
+)
+def test_a_constant_that_cannot_take_part_is_one_clear_error(c, words):
+    with pytest.raises(TypeError, match=words):
+        nm.grad(lambda x: np.sum(x * c))(BASE)
+
+
+@pytest.mark.parametrize("c", [np.array([1, 2, 3, 4]), np.array([True, False, True, False]), 2, True, np.int64(3), [1, 2, 3, 4]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_integers_and_booleans_are_constants(c, dtype):
+    x = BASE.astype(dtype)
+    g = nm.grad(lambda x: np.sum(x * c))(x)
+    assert g.dtype == dtype
+    np.testing.assert_array_equal(g, np.broadcast_to(np.asarray(c, float), (4,)))
+
+
+def test_float32_with_float64_constants_promotes_as_numpy_and_returns_float32():
+    x = BASE.astype(np.float32)
+    value, g = nm.value_and_grad(lambda x: np.sum(x * BASE))(x)
+    assert value.dtype == np.float64
+    assert g.dtype == np.float32
+    np.testing.assert_array_equal(g, BASE.astype(np.float32))
+
+
+def test_complex_values_inside_a_real_function_carry_the_derivative():
+    # |x + 2i|^2 = x^2 + 4 through complex arithmetic
+    def f(x):
+        z = x * (1.0 + 0.5j) * (1.0 - 0.5j) / 1.25 + 2.0j
+        return np.sum(np.real(z * z) + 2.0 * np.imag(z) ** 2)
+
+    # z = x + 2i: real(z^2) + 2 imag(z)^2 = x^2 - 4 + 8
+    np.testing.assert_allclose(nm.grad(f)(BASE), 2 * BASE, rtol=16 * EPS)
+    np.testing.assert_allclose(nm.jvp(f, (BASE,), (np.ones(4),))[1], np.sum(2 * BASE), rtol=16 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("tangent", "error", "words"),
+    [
+        (np.ones(3), ShapeError, r"\(4,\).*\(3,\)"),
+        (np.ones((4, 1)), ShapeError, r"\(4, 1\)"),
+        (np.ones(4) + 1j, DtypeError, "complex"),
+        ({"a": np.ones(4)}, TreeError, "structure"),
+        ("text", DtypeError, "str"),
+        (1.0, ShapeError, r"\(\)"),
+    ],
+)
+def test_a_tangent_that_does_not_fit_is_refused(tangent, error, words):
+    with pytest.raises(error, match=words):
+        nm.jvp(loss, (BASE,), (tangent,))
+    with pytest.raises(error, match=words):
+        nm.vjp(lambda x: x * 2.0, BASE)[1](tangent)
+
+
+def test_integer_tangents_are_converted():
+    y, t = nm.jvp(lambda x: x * 2.0, (BASE,), (np.array([1, 0, 0, 0]),))
+    assert t.dtype == np.float64
+    np.testing.assert_array_equal(t, [2.0, 0, 0, 0])
+
+
+def test_nan_and_infinity_flow_and_are_not_hidden():
+    x = np.array([np.nan, np.inf, 1.0])
+    with np.errstate(invalid="ignore"):
+        g = nm.grad(lambda x: np.sum(x * x))(x)
+    np.testing.assert_array_equal(g, [np.nan, np.inf, 2.0])
+
+
+def test_argnums_out_of_range_and_missing_arguments_are_explained():
+    with pytest.raises(TypeError, match="argnums"):
+        nm.grad(lambda x: x, argnums=1)(1.0)
+    with pytest.raises(TypeError, match="argnums"):
+        nm.grad(lambda x: x, argnums="x")
+    with pytest.raises(TypeError, match="argnums"):
+        nm.grad(lambda x, y: x, argnums=(0, 0))
+    with pytest.raises(TypeError, match="callable"):
+        nm.grad(3.0)
+
+
+def test_a_tree_that_contains_itself_is_refused():
+    x = [1.0]
+    x.append(x)
+    with pytest.raises(TreeError, match="itself"):
+        nm.grad(lambda x: x[0])(x)
+
+
+def test_dict_keys_that_cannot_be_sorted_are_refused():
+    with pytest.raises(TreeError, match="sortable"):
+        nm.grad(lambda p: p["a"])({"a": 1.0, 2: 2.0})
+
+
+def test_vmap_without_a_common_length_is_refused():
+    with pytest.raises(ShapeError, match="length"):
+        nm.vmap(lambda x, y: x + y)(np.ones(3), np.ones(4))
+    with pytest.raises(ShapeError, match="no axis"):
+        nm.vmap(lambda x: x)(1.0)
+    with pytest.raises(ShapeError, match="mapped"):
+        nm.vmap(lambda x: x, in_axes=None)(np.ones(3))
+
+
+def test_a_branch_on_a_batched_or_staged_value_names_where():
+    f = lambda x: x if x > 0 else -x  # noqa: E731
+    with pytest.raises(TraceError, match=r"np\.where"):
+        nm.vmap(f)(BASE)
+    with pytest.raises(TraceError, match=r"np\.where"):
+        nm.stage(f, 1.0)
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ShapeError, match=r"matmul.*\(4,\).*\(3,\)"):
+        nm.grad(lambda x: x @ np.ones(3))(BASE)
+    with pytest.raises(ShapeError, match="label 'i'"):
+        nm.grad(lambda x: np.einsum("i,i->", x, np.ones(3)))(BASE)
+    with pytest.raises(ValueError, match="reshape"):
+        nm.grad(lambda x: np.sum(x.reshape(3)))(BASE)
+    with pytest.raises(IndexError):
+        nm.grad(lambda x: x[4])(BASE)
+    with pytest.raises(IndexError, match="out of bounds"):
+        nm.grad(lambda x: np.sum(x[np.array([0, 9])]))(BASE)

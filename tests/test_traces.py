@@ -1,0 +1,240 @@
+"""Nesting, threads, generators, exceptions, leaks: right by construction, and shown to be."""
+
+import asyncio
+import concurrent.futures
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import nnmath_core as nm
+from nnmath_core.errors import TraceError
+
+X = np.linspace(0.1, 1.0, 6)
+
+
+def test_perturbations_of_nested_gradients_are_not_confused():
+    inner = nm.grad(lambda x: np.sum(x * nm.grad(lambda y: np.sum(x + y))(1.0)))
+    assert inner(1.0) == 1.0
+
+
+def test_perturbations_of_nested_jvps_are_not_confused():
+    f = nm.jvp(lambda x: x * nm.jvp(lambda y: x * y, (2.0,), (1.0,))[1], (3.0,), (1.0,))
+    assert f[1] == 6.0
+
+
+def test_reverse_in_forward_in_reverse_is_not_confused():
+    # d/dx of d/dy (d/dz z z y x at z = y) at y = x: d/dx (4 x y) at y = x, times x: 8 x
+    f = nm.grad(lambda x: nm.jvp(lambda y: nm.grad(lambda z: z * z * y * x)(y), (x,), (1.0,))[1])
+    assert f(2.0) == pytest.approx(16.0, rel=1e-15)
+
+
+def test_six_nested_gradients_of_exp_are_exp():
+    f = np.exp
+    for _ in range(6):
+        f = nm.grad(f)
+    assert f(0.5) == pytest.approx(np.exp(0.5), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t + 1,
+        lambda t: 2.0 * t,
+        lambda t: np.tanh(t),
+        lambda t: np.sum(t),
+        lambda t: t[0],
+        lambda t: bool(np.sum(t)),
+        lambda t: nm.grad(lambda y: np.sum(y * t))(X),
+        lambda t: nm.jvp(lambda y: y * t, (X,), (X,)),
+        lambda t: nm.vmap(lambda y: y * t)(X),
+        lambda t: nm.stage(lambda y: y * t, X),
+    ],
+)
+@pytest.mark.parametrize("kind", ["grad", "jvp", "vmap", "stage"])
+def test_a_leaked_tracer_is_refused(use, kind):
+    kept = []
+
+    def leaky(x):
+        kept.append(x * 2.0)
+        return np.sum(x)
+
+    {
+        "grad": lambda: nm.grad(leaky)(X),
+        "jvp": lambda: nm.jvp(leaky, (X,), (X,)),
+        "vmap": lambda: nm.vmap(leaky)(X[None]),
+        "stage": lambda: nm.stage(leaky, X),
+    }[kind]()
+    with pytest.raises(TraceError, match="leaked"):
+        use(kept[0])
+
+
+def test_the_value_of_a_leaked_tracer_can_be_read():
+    kept = []
+    nm.grad(lambda x: kept.append(x * 2.0) or np.sum(x))(X)
+    np.testing.assert_array_equal(nm.value_of(kept[0]), 2 * X)
+
+
+def test_an_output_of_an_unfinished_inner_transformation_is_refused():
+    def suspended(out):
+        def f(y):
+            out.append(y * 2.0)
+            raise StopIteration
+
+        try:
+            nm.grad(f)(X)
+        except StopIteration:
+            pass
+        return out[0]
+
+    with pytest.raises(TraceError, match="leaked"):
+        nm.grad(lambda x: np.sum(x) + np.sum(suspended([])))(X)
+
+
+def test_an_exception_inside_leaves_nothing_behind():
+    def broken(x):
+        y = x * 2.0
+        raise RuntimeError("inside")
+        return y
+
+    for door in (nm.grad(broken), nm.vmap(broken), lambda x: nm.jvp(broken, (x,), (x,))):
+        with pytest.raises(RuntimeError, match="inside"):
+            door(X)
+        np.testing.assert_array_equal(nm.grad(lambda x: np.sum(x * x))(X), 2 * X)
+    assert X.flags.writeable
+
+
+def test_an_exception_in_a_pullback_leaves_it_usable():
+    state = {"fail": True}
+
+    def rule(xs, y, g):
+        if state["fail"]:
+            raise RuntimeError("in the rule")
+        return (g * 3.0,)
+
+    f = nm.custom_rule(lambda x: x * 3.0, vjp=rule)
+    y, pull = nm.vjp(lambda x: np.sum(f(x) * x), X)
+    with pytest.raises(RuntimeError, match="in the rule"):
+        pull(1.0)
+    state["fail"] = False
+    np.testing.assert_allclose(pull(1.0)[0], 6 * X, rtol=1e-15)
+
+
+def test_interleaved_generators_do_not_mix():
+    def steps(scale):
+        yield nm.grad(lambda x: np.sum(x * scale))(X)
+        yield nm.grad(lambda x: np.sum(x * x * scale))(X)
+
+    a, b = steps(2.0), steps(3.0)
+    firsts = next(a), next(b)
+    seconds = next(a), next(b)
+    assert firsts[0][0] == 2.0
+    assert firsts[1][0] == 3.0
+    np.testing.assert_allclose(seconds[1], 6 * X, rtol=1e-15)
+
+
+def test_a_generator_suspended_inside_a_trace_does_not_disturb_another():
+    def values(x):
+        y = x * x
+        yield None
+        yield np.sum(y)
+
+    def f(x):
+        it = values(x)
+        next(it)
+        inner = nm.grad(lambda z: np.sum(z * 3.0))(X)
+        return next(it) + np.sum(x * inner)
+
+    np.testing.assert_allclose(nm.grad(f)(X), 2 * X + 3.0, rtol=1e-15)
+
+
+def test_coroutines_do_not_mix():
+    async def one(k):
+        await asyncio.sleep(0.0)
+        return nm.grad(lambda x: np.sum(x * k))(X)[0]
+
+    async def main():
+        return await asyncio.gather(*[one(float(k)) for k in range(5)])
+
+    assert asyncio.run(main()) == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def hessians(seed):
+    a = np.random.default_rng(seed).standard_normal((6, 6))
+
+    def f(x):
+        rows = nm.vmap(lambda v: np.sum(v * v * x))(np.stack([x, x * 2.0]))
+        return np.sum(np.tanh(a @ x) * x) + np.sum(rows)
+
+    return np.stack([nm.hessian(f)(X) for _ in range(10)])
+
+
+def test_eight_threads_give_the_bits_of_one():
+    serial = [hessians(s) for s in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        parallel = list(pool.map(hessians, range(8)))
+    for a, b in zip(serial, parallel, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_thread_pool_inside_the_function_records_into_one_graph():
+    def f(x):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            parts = list(pool.map(lambda k: np.sum(np.tanh(x * k)), range(1, 9)))
+        return sum(parts)
+
+    def plain(x):
+        return sum(np.sum(np.tanh(x * k)) for k in range(1, 9))
+
+    # the order of the sums may differ: 8 terms of order one
+    np.testing.assert_allclose(nm.grad(f)(X), nm.grad(plain)(X), rtol=16 * np.finfo(float).eps)
+
+
+def test_one_pullback_may_be_called_from_many_threads():
+    a = np.random.default_rng(0).standard_normal((6, 6))
+    _, pull = nm.vjp(lambda x: np.tanh(a @ x), X)
+    seeds = [np.eye(6)[i % 6] for i in range(64)]
+    serial = [pull(s)[0] for s in seeds]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        parallel = list(pool.map(lambda s: pull(s)[0], seeds))
+    np.testing.assert_array_equal(serial, parallel)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, lambda t: copy.deepcopy({"a": t})])
+def test_a_tracer_is_not_copied_or_pickled(how):
+    def f(x):
+        with pytest.raises(TraceError, match="value_of"):
+            how(x)
+        return np.sum(x)
+
+    nm.grad(f)(X)
+
+
+def test_a_rule_may_differentiate():
+    f = nm.custom_rule(lambda x: x**3, vjp=lambda xs, y, g: (g * nm.grad(lambda z: np.sum(z**3))(xs[0]),))
+    np.testing.assert_allclose(nm.grad(lambda x: np.sum(f(x)))(X), 3 * X**2, rtol=1e-15)
+    np.testing.assert_allclose(
+        nm.hvp(lambda x: np.sum(f(x)), (X,), (np.ones(6),)), 6 * X, rtol=8 * np.finfo(float).eps
+    )
+
+
+def test_stop_gradient_stops_every_mode():
+    f = lambda x: np.sum(x * nm.stop_gradient(x))  # noqa: E731
+    np.testing.assert_array_equal(nm.grad(f)(X), X)
+    np.testing.assert_array_equal(nm.jvp(f, (X,), (np.ones(6),))[1], X.sum())
+    np.testing.assert_array_equal(nm.hessian(f)(X), np.zeros((6, 6)))
+
+
+def test_gradients_do_not_share_memory_with_arguments_or_each_other():
+    y = X.copy()
+    a, b = nm.grad(lambda x, y: np.sum(x + y), argnums=(0, 1))(X, y)
+    assert not np.shares_memory(a, b)
+    a[0] = 5.0
+    assert b[0] == 1.0
+    c = np.ones(6)
+    (g,) = nm.vjp(lambda x: x, X)[1](c)
+    assert not np.shares_memory(g, c)
+    g = nm.grad(lambda x: np.sum(np.reshape(x, (2, 3)) * c.reshape(2, 3)))(X)
+    assert g.base is None
+    assert g.flags.writeable
