@@ -114,7 +114,7 @@ def test_an_exception_in_a_pullback_leaves_it_usable():
         return (g * 3.0,)
 
     f = nm.custom_rule(lambda x: x * 3.0, vjp=rule)
-    y, pull = nm.vjp(lambda x: np.sum(f(x) * x), X)
+    _, pull = nm.vjp(lambda x: np.sum(f(x) * x), X)
     with pytest.raises(RuntimeError, match="in the rule"):
         pull(1.0)
     state["fail"] = False
@@ -212,7 +212,9 @@ def test_a_tracer_is_not_copied_or_pickled(how):
 
 
 def test_a_rule_may_differentiate():
-    f = nm.custom_rule(lambda x: x**3, vjp=lambda xs, y, g: (g * nm.grad(lambda z: np.sum(z**3))(xs[0]),))
+    f = nm.custom_rule(
+        lambda x: x**3, vjp=lambda xs, y, g: (g * nm.grad(lambda z: np.sum(z**3))(xs[0]),)
+    )
     np.testing.assert_allclose(nm.grad(lambda x: np.sum(f(x)))(X), 3 * X**2, rtol=1e-15)
     np.testing.assert_allclose(
         nm.hvp(lambda x: np.sum(f(x)), (X,), (np.ones(6),)), 6 * X, rtol=8 * np.finfo(float).eps
@@ -238,3 +240,15 @@ def test_gradients_do_not_share_memory_with_arguments_or_each_other():
     g = nm.grad(lambda x: np.sum(np.reshape(x, (2, 3)) * c.reshape(2, 3)))(X)
     assert g.base is None
     assert g.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "f",
+    [np.copy, nm.numpy.copy, lambda x: x.copy(), lambda x: x.flatten(), lambda x: np.tile(x, 2),
+     lambda x: np.roll(x, 1), lambda x: x.astype(bool)],
+)  # fmt: skip
+def test_copies_keep_booleans_under_vmap(f):
+    x = np.array([[True, False, True], [False, False, True]])
+    mapped = nm.vmap(f)(x)
+    assert mapped.dtype == bool
+    np.testing.assert_array_equal(mapped, [f(row) for row in x])

@@ -11,19 +11,50 @@ from typing import TYPE_CHECKING, Any
 from nnmath_core._version import __version__
 
 if TYPE_CHECKING:  # what follows here says the same as the tables below, to type checkers
-    from nnmath_core import errors, numpy, special, typing
-    from nnmath_core.autodiff.custom import (checkpoint, custom_rule)
-    from nnmath_core.autodiff.jacobian import (hessian, jacfwd, jacobian, jacrev)
-    from nnmath_core.autodiff.ops.index import (at)
-    from nnmath_core.autodiff.primitive import (Primitive)
-    from nnmath_core.autodiff.transforms import (ggnvp, grad, hvp, jvp, stop_gradient, value_and_grad, vjp, vmap)
-    from nnmath_core.autodiff.tree import (ravel_tree, tree_leaves, tree_map, tree_paths)
-    from nnmath_core._ext._autodiff import (Tracer, value_of)
-    from nnmath_core.config import (show_config)
-    from nnmath_core.device import (Device, default_device, device, device_of, devices, synchronize, to_device)
-    from nnmath_core.errors import (ConvergenceError, DeviceError, DomainError, DtypeError, GradientError, MemoryLimitError, MissingDependency, NnmathError, ShapeError, TraceError, TreeError)
-    from nnmath_core.io import (batches, load, save)
-    from nnmath_core.program import (Program, linearize, stage)
+    from nnmath_core import curvature, errors, nn, numpy, optim, solvers, special, typing, verify
+    from nnmath_core._ext._autodiff import Tracer, value_of
+    from nnmath_core.autodiff.custom import checkpoint, custom_rule
+    from nnmath_core.autodiff.jacobian import hessian, jacfwd, jacobian, jacrev
+    from nnmath_core.autodiff.ops.index import at
+    from nnmath_core.autodiff.primitive import Primitive
+    from nnmath_core.autodiff.transforms import (
+        ggnvp,
+        grad,
+        hvp,
+        jvp,
+        stop_gradient,
+        value_and_grad,
+        vjp,
+        vmap,
+    )
+    from nnmath_core.autodiff.tree import ravel_tree, tree_leaves, tree_map, tree_paths
+    from nnmath_core.config import show_config
+    from nnmath_core.device import (
+        Device,
+        default_device,
+        device,
+        device_of,
+        devices,
+        synchronize,
+        to_device,
+    )
+    from nnmath_core.errors import (
+        ConvergenceError,
+        DeviceError,
+        DomainError,
+        DtypeError,
+        GradientError,
+        MemoryLimitError,
+        MissingDependency,
+        NnmathError,
+        ShapeError,
+        TraceError,
+        TreeError,
+    )
+    from nnmath_core.io import batches, load, save
+    from nnmath_core.program import Program, linearize, stage
+    from nnmath_core.verify.gradients import check_grads, gradient_report
+    from nnmath_core.verify.numerical import complex_step, numerical_gradient
 
 __all__ = [
     "ConvergenceError",
@@ -44,7 +75,10 @@ __all__ = [
     "__version__",
     "at",
     "batches",
+    "check_grads",
     "checkpoint",
+    "complex_step",
+    "curvature",
     "custom_rule",
     "default_device",
     "device",
@@ -53,6 +87,7 @@ __all__ = [
     "errors",
     "ggnvp",
     "grad",
+    "gradient_report",
     "hessian",
     "hvp",
     "jacfwd",
@@ -61,10 +96,14 @@ __all__ = [
     "jvp",
     "linearize",
     "load",
+    "nn",
+    "numerical_gradient",
     "numpy",
+    "optim",
     "ravel_tree",
     "save",
     "show_config",
+    "solvers",
     "special",
     "stage",
     "stop_gradient",
@@ -76,26 +115,98 @@ __all__ = [
     "typing",
     "value_and_grad",
     "value_of",
+    "verify",
     "vjp",
     "vmap",
 ]
 
-_SUBMODULES = ("errors", "numpy", "special", "typing")
+_SUBMODULES = (
+    "curvature",
+    "errors",
+    "nn",
+    "numpy",
+    "optim",
+    "solvers",
+    "special",
+    "typing",
+    "verify",
+)
 
 # module -> the public names whose home it is
 _HOMES = {
-    "autodiff.custom": ("checkpoint", "custom_rule",),
-    "autodiff.jacobian": ("hessian", "jacfwd", "jacobian", "jacrev",),
+    "autodiff.custom": (
+        "checkpoint",
+        "custom_rule",
+    ),
+    "autodiff.jacobian": (
+        "hessian",
+        "jacfwd",
+        "jacobian",
+        "jacrev",
+    ),
     "autodiff.ops.index": ("at",),
     "autodiff.primitive": ("Primitive",),
-    "autodiff.transforms": ("ggnvp", "grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap",),
-    "autodiff.tree": ("ravel_tree", "tree_leaves", "tree_map", "tree_paths",),
-    "autodiff.wiring": ("Tracer", "value_of",),
+    "autodiff.transforms": (
+        "ggnvp",
+        "grad",
+        "hvp",
+        "jvp",
+        "stop_gradient",
+        "value_and_grad",
+        "vjp",
+        "vmap",
+    ),
+    "autodiff.tree": (
+        "ravel_tree",
+        "tree_leaves",
+        "tree_map",
+        "tree_paths",
+    ),
+    "autodiff.wiring": (
+        "Tracer",
+        "value_of",
+    ),
     "config": ("show_config",),
-    "device": ("Device", "default_device", "device", "device_of", "devices", "synchronize", "to_device",),
-    "errors": ("ConvergenceError", "DeviceError", "DomainError", "DtypeError", "GradientError", "MemoryLimitError", "MissingDependency", "NnmathError", "ShapeError", "TraceError", "TreeError",),
-    "io": ("batches", "load", "save",),
-    "program": ("Program", "linearize", "stage",),
+    "device": (
+        "Device",
+        "default_device",
+        "device",
+        "device_of",
+        "devices",
+        "synchronize",
+        "to_device",
+    ),
+    "errors": (
+        "ConvergenceError",
+        "DeviceError",
+        "DomainError",
+        "DtypeError",
+        "GradientError",
+        "MemoryLimitError",
+        "MissingDependency",
+        "NnmathError",
+        "ShapeError",
+        "TraceError",
+        "TreeError",
+    ),
+    "io": (
+        "batches",
+        "load",
+        "save",
+    ),
+    "program": (
+        "Program",
+        "linearize",
+        "stage",
+    ),
+    "verify.gradients": (
+        "check_grads",
+        "gradient_report",
+    ),
+    "verify.numerical": (
+        "complex_step",
+        "numerical_gradient",
+    ),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

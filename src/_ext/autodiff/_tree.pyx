@@ -161,7 +161,7 @@ cdef bint holds_array(list leaves, Py_ssize_t start):
 cdef TreeDef walk(object x, list out, int depth):
     cdef object t = type(x)
     cdef Kind k = kind_of(t)
-    cdef Py_ssize_t i, n, mark
+    cdef Py_ssize_t mark
     cdef list children, names, static
     cdef tuple keys
     cdef TreeDef c

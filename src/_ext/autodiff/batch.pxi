@@ -40,6 +40,8 @@ cdef class BatchTrace(Trace):
             y = bind(p, tuple(vals), kw)
         else:
             y = p.batch_rule(on, vals, self.size, **(kw if kw is not None else _no_params))
+            if p.joint:
+                refuse_closure(p, self, y)
         if p.view:
             flags = FLAG_VIEW
             for x in xs:

@@ -4,10 +4,12 @@ cdef object _leaf_value = None       # (who, leaf, place) -> value that may be d
 cdef object _tangent_value = None    # (who, tangent, primal, place) -> tangent of the primal's shape and dtype
 cdef object _one_like = None         # value -> 1 of its dtype on its device
 
+
 def install_doors(*, leaf_value, tangent_value, one_like):
     """Hand the doors the slow paths of their checks."""
     global _leaf_value, _tangent_value, _one_like
     _leaf_value, _tangent_value, _one_like = leaf_value, tangent_value, one_like
+
 
 cdef object _one64 = np.float64(1.0)
 cdef object _one32 = np.float32(1.0)
@@ -99,6 +101,16 @@ cdef int check_output(str who, object out, Trace tr) except -1:
     return 0
 
 
+cdef int check_value(str who, object o) except -1:
+    """Refuse a leaf of the output that is neither a number nor a numeric array."""
+    if not (isinstance(o, Tracer) or cnp.PyArray_IsPythonNumber(o) or getattr(getattr(o, "dtype", None), "kind", "") in
+            _numeric_kinds):
+        raise TypeError(f"{who}: the function must return arrays or numbers, got a {type(o).__name__}.")
+    return 0
+
+cdef tuple _numeric_kinds = tuple("biufc")
+
+
 cdef object plain_output(str who, object out, Trace tr):
     """A leaf of the auxiliary output: this trace's tracers give their values."""
     check_output(who, out, tr)
@@ -145,14 +157,15 @@ cdef class GradFn:
     """grad and value_and_grad of a function, as a callable."""
     cdef object f, argnums
     cdef bint with_value, has_aux
-    cdef str who
+    cdef str who, root            # root: what the path of a leaf begins with in a message
     cdef dict __dict__
 
     def __init__(self, f, argnums, with_value, has_aux, who):
         self.f, self.argnums, self.with_value, self.has_aux, self.who = f, argnums, with_value, has_aux, who
+        self.root = f"argument {argnums}" if type(argnums) is int else "the arguments "
 
     def __call__(self, *args, **kw):
-        cdef Py_ssize_t k, n = PyTuple_GET_SIZE(args)
+        cdef Py_ssize_t k = 0, n = PyTuple_GET_SIZE(args)
         cdef GradTrace tr
         cdef Node leaf
         cdef list leaves, values = [], nodes = [], tracers = [], call_args
@@ -175,11 +188,14 @@ cdef class GradFn:
             if len(set(places)) != len(places):
                 raise TypeError(f"{self.who}: `argnums` = {self.argnums} names one of the {n} arguments twice.")
             target = tuple([args[k] for k in places])
-        leaves, d = flatten(target)
+        if cnp.PyArray_CheckExact(target):
+            leaves, d = [target], leaf_def
+        else:
+            leaves, d = flatten(target)
         has_lists = d is not leaf_def and has_list_of_floats(target, 0)
         tr = GradTrace.__new__(GradTrace)
         for i in range(len(leaves)):
-            v = leaf_value(self.who, leaves[i], d, i, self.root())
+            v = leaf_value(self.who, leaves[i], d, i, self.root)
             leaf = new_leaf(v)
             values.append(v)
             nodes.append(leaf)
@@ -231,9 +247,6 @@ cdef class GradFn:
         if self.with_value:
             return ((out, aux), g) if self.has_aux else (out, g)
         return (g, aux) if self.has_aux else g
-
-    cdef str root(self):
-        return f"argument {self.argnums}" if type(self.argnums) is int else "the arguments "
 
     cdef object missing(self, Py_ssize_t n):
         return TypeError(f"{self.who}: `argnums` = {self.argnums} must name positional arguments, and the function was "
@@ -325,7 +338,8 @@ def vjp_door(f, tuple primals, bint has_aux):
         out = call("vjp", f, args, None, has_list_of_floats(primals, 0))
         if has_aux:
             if not isinstance(out, tuple) or len(out) != 2:
-                raise TypeError(f"vjp: with has_aux=True the function must return (value, aux), got {type(out).__name__}.")
+                raise TypeError("vjp: with has_aux=True the function must return (value, aux), "
+                                f"got {type(out).__name__}.")
             out, aux = out
             aux = plain_tree("vjp", aux, tr)
         flat, out_def = flatten(out)
@@ -336,6 +350,7 @@ def vjp_door(f, tuple primals, bint has_aux):
                 outs.append((<Tracer>o).slot)
                 o = (<Tracer>o).value
             else:
+                check_value("vjp", o)
                 outs.append(None)
             results.append(o)
             shapes.append(aval_of(o) if outs[i] is not None and on_host(o) else o)
@@ -386,8 +401,7 @@ def jvp_door(f, tuple primals, tuple tangents, bint has_aux, str who="jvp"):
                 ys.append((<Tracer>o).value)
                 outs.append((<Tracer>o).slot)
             else:
-                if not (isinstance(o, Tracer) or on_host(o) or hasattr(o, "shape")):
-                    raise TypeError(f"{who}: the function must return arrays or numbers, got a {type(o).__name__}.")
+                check_value(who, o)
                 ys.append(o)
                 outs.append(_zeros(o, shape_of(o), dtype_of(o)) if is_inexact(typenum(o))
                             else _zeros(o, shape_of(o), np.dtype(np.float64)))
@@ -400,7 +414,7 @@ def jvp_door(f, tuple primals, tuple tangents, bint has_aux, str who="jvp"):
 
 
 def vmap_door(f, tuple args, dict kw, list axes, Py_ssize_t size, out_axes_of):
-    """Call f on batch tracers. `axes` has one int or None for each leaf of (args, kw); out_axes_of(treedef) likewise."""
+    """Call f on batch tracers. `axes` has an int or None for each leaf of (args, kw); out_axes_of(treedef) likewise."""
     cdef BatchTrace tr = BatchTrace.__new__(BatchTrace)
     cdef list leaves, inner = [], results = []
     cdef object v
@@ -428,8 +442,7 @@ def vmap_door(f, tuple args, dict kw, list axes, Py_ssize_t size, out_axes_of):
             elif axis is None:
                 results.append(o)
             else:
-                if not (isinstance(o, Tracer) or on_host(o) or hasattr(o, "shape")):
-                    raise TypeError(f"vmap: the function must return arrays or numbers, got a {type(o).__name__}.")
+                check_value("vmap", o)
                 v = _expand_batch(o, size)
                 results.append(v if axis == 0 else _move_axis(v, 0, axis))
     finally:
@@ -452,8 +465,7 @@ def stage_door(f, tuple args):
         flat, out_def = flatten(out)
         for o in flat:
             check_output("stage", o, tr)
-            if not (isinstance(o, Tracer) or on_host(o) or hasattr(o, "shape")):
-                raise TypeError(f"stage: the function must return arrays or numbers, got a {type(o).__name__}.")
+            check_value("stage", o)
             outputs.append(tr.operand(o))
     finally:
         tr.alive = False

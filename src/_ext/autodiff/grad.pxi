@@ -170,6 +170,8 @@ cdef object record(GradTrace tr, PrimitiveBase p, tuple xs, dict kw):
             vals.append(x)
             parents.append(None)
     y = bind(p, tuple(vals), kw)
+    if p.joint:
+        refuse_closure(p, tr, y)
     if not p.differentiable:
         return y
     if not p.several and not is_inexact(typenum(y)):
@@ -362,7 +364,7 @@ cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live
         n.pa = n.pb = None
         n.xa = n.xb = n.y = None
     if unary:
-        c = unary_cotangent(p, g, xa, y) if _kernels_on and p.unary else None
+        c = unary_cotangent(p, g, xa, y, True) if _kernels_on and p.unary else None
         if c is None:
             c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, (xa,), y)
         if p.selects is not None and pa.p is not None:
@@ -376,7 +378,7 @@ cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live
         if p is P_ADD or p is P_SUB:
             c = g
         elif p is P_MUL or p is P_DIV:
-            c = binary_kernel(p.binary, g, xb) if _kernels_on else None
+            c = scaled_cotangent(p.binary, g, xb, pb is None) if _kernels_on else None
             if c is None:
                 c = bind2(p, g, xb)
         else:
@@ -390,7 +392,7 @@ cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live
         if p is P_ADD:
             c = g
         elif p is P_MUL:
-            c = binary_kernel(p.binary, g, xa) if _kernels_on else None
+            c = scaled_cotangent(p.binary, g, xa, True) if _kernels_on else None
             if c is None:
                 c = bind2(P_MUL, g, xa)
         elif p is P_SUB:
@@ -418,8 +420,24 @@ cdef int give_masked(Heap h, PrimitiveBase p, int i, Node par, object c, object 
         if shape is not None:
             live = _mask_to(live, shape)
     if shape is not None:
-        c = _sum_to(c, shape)
+        c = sum_to_shape(c, shape)
     return give(h, par, c, live)
+
+
+cdef object sum_to_shape(object c, tuple shape):
+    """Sum a cotangent over the axes that broadcasting from `shape` added."""
+    cdef Py_ssize_t lead, i
+    cdef list axes
+    if not cnp.PyArray_CheckExact(c):
+        return _sum_to(c, shape)
+    lead = cnp.PyArray_NDIM(c) - PyTuple_GET_SIZE(shape)
+    axes = list(range(lead))
+    for i in range(PyTuple_GET_SIZE(shape)):
+        if shape[i] == 1 and cnp.PyArray_DIM(c, <int>(lead + i)) != 1:
+            axes.append(lead + i)
+    if axes:
+        c = _add_reduce(c, tuple(axes))
+    return c if shape_of(c) == shape else c.reshape(shape)
 
 
 cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bint consume) except -1:
@@ -468,7 +486,7 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
                 m = _mask_broadcast(m, shape_of(c))
                 c = _mask_where(m, c)
                 m = _mask_to(m, shape)
-            c = _sum_to(c, shape)
+            c = sum_to_shape(c, shape)
         else:
             m = None
             if live is not None and p.through is not None:

@@ -41,7 +41,7 @@ cdef object jvp1(JvpTrace tr, PrimitiveBase p, Tracer x):
     if not p.differentiable or not is_inexact(typenum(y)):
         return y
     if _kernels_on and p.unary:
-        t = unary_cotangent(p, x.slot, v if p.keep[0] & 1 else None, y if p.keep[0] & KEEP_OUTPUT else None)
+        t = unary_cotangent(p, x.slot, v if p.keep[0] & 1 else None, y if p.keep[0] & KEEP_OUTPUT else None, False)
     if t is None:
         t = (<object>PyTuple_GET_ITEM(p.vjp, 0))(x.slot, (v,), y)
     return new_jvp_tracer(tr, y, fit_tangent(t, y), 0)
@@ -97,7 +97,9 @@ cdef object jvp_general(JvpTrace tr, PrimitiveBase p, tuple xs, dict kw):
         t = bind(p, tuple([_zeros(v[i], shape_of(v[i]), dtype_of(v[i])) if tangents[i] is None else tangents[i]
                            for i in range(k)]), kw)
     elif p.joint:
+        refuse_closure(p, tr, y)
         t = (<object>PyTuple_GET_ITEM(p.jvp, 0))(tangents, v, y, **params)
+        refuse_closure(p, tr, t)
     else:
         for i in range(k):
             if tangents[i] is None:
@@ -147,6 +149,7 @@ cdef object add_tangents(object a, object b):
 
 # ---------------------------------------------------------------------------- the sum over all axes, without detours
 cdef object _general_sum = None
+
 
 def install_sum(f):
     """Hand in the general ``sum(a, axis=None, ...)``."""

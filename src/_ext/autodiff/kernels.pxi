@@ -1,5 +1,7 @@
 # Running a primitive on operands without a tracer: C kernels for small arrays, the host function, or another device.
 
+from libc.string cimport memcpy
+
 from _isa cimport require_isa
 
 cdef extern from "elementwise/elementwise_rows.h":
@@ -123,11 +125,11 @@ cdef inline object binary_kernel(int row, object a, object b):
             y = empty_like(a)
             sf = <float>s
             nnm_binary_rows[f32][row](cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), 1,
-                                 <void *>&sf if f32 else <void *>&s, 0, cnp.PyArray_DATA(y))
+                                      <void *>&sf if f32 else <void *>&s, 0, cnp.PyArray_DATA(y))
         elif cnp.PyArray_CheckExact(b) and cnp.PyArray_TYPE(b) == cnp.PyArray_TYPE(a) and same_shape(a, b) and small(b):
             y = empty_like(a)
-            nnm_binary_rows[f32][row](cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), 1, cnp.PyArray_DATA(b), 1,
-                                 cnp.PyArray_DATA(y))
+            nnm_binary_rows[f32][row](cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), 1,
+                                      cnp.PyArray_DATA(b), 1, cnp.PyArray_DATA(y))
         else:
             return None
     elif small(b):
@@ -135,8 +137,8 @@ cdef inline object binary_kernel(int row, object a, object b):
         if scalar_value(a, &s) or (not f32 and type(a) is _float64 and as_double(a, &s)):
             y = empty_like(b)
             sf = <float>s
-            nnm_binary_rows[f32][row](cnp.PyArray_SIZE(b), <void *>&sf if f32 else <void *>&s, 0, cnp.PyArray_DATA(b), 1,
-                                 cnp.PyArray_DATA(y))
+            nnm_binary_rows[f32][row](cnp.PyArray_SIZE(b), <void *>&sf if f32 else <void *>&s, 0,
+                                      cnp.PyArray_DATA(b), 1, cnp.PyArray_DATA(y))
         else:
             return None
     elif type(a) is _float64:
@@ -185,13 +187,38 @@ cdef inline object run(PrimitiveBase p, tuple xs, dict kw):
     return p.host(*xs, **kw) if kw is not None else p.host(*xs)
 
 
-cdef inline object unary_cotangent(PrimitiveBase p, object g, object x, object y):
-    """The fused cotangent kernel of a unary primitive, or None where it does not apply."""
+cdef enum:
+    REUSE_MAX = 64            # elements that fit a copy on the stack
+
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
+
+
+cdef inline bint nobody_else_has(object g):
+    """Whether the caller's reference is the only one: its memory may take the result.
+
+    An allocation costs more than the arithmetic on a few dozen elements. A view of g would hold a reference to it.
+    """
+    return (Py_REFCNT(g) == 1 and cnp.PyArray_SIZE(g) <= REUSE_MAX and cnp.PyArray_ISWRITEABLE(g)
+            and cnp.PyArray_CHKFLAGS(g, cnp.NPY_ARRAY_OWNDATA))
+
+
+cdef inline object unary_cotangent(PrimitiveBase p, object g, object x, object y, bint spend):
+    """The fused cotangent kernel of a unary primitive, or None where it does not apply.
+
+    With `spend` the caller gives g away: the result may be written into it.
+    """
     cdef object o
     cdef const void *px = NULL
     cdef const void *py = NULL
+    cdef const void *pg
+    cdef double saved[REUSE_MAX]
+    cdef Py_ssize_t bytes_
+    cdef bint f32
     if not small(g):
         return None
+    f32 = cnp.PyArray_TYPE(g) == cnp.NPY_FLOAT
     if x is not None:
         if not (small(x) and same_shape(g, x) and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(g)):
             return None
@@ -200,10 +227,35 @@ cdef inline object unary_cotangent(PrimitiveBase p, object g, object x, object y
         if not (small(y) and same_shape(g, y) and cnp.PyArray_TYPE(y) == cnp.PyArray_TYPE(g)):
             return None
         py = cnp.PyArray_DATA(y)
+    if spend and nobody_else_has(g):
+        bytes_ = cnp.PyArray_NBYTES(g)
+        memcpy(saved, cnp.PyArray_DATA(g), bytes_)
+        nnm_cotangent_rows[f32][p.unary](cnp.PyArray_SIZE(g), saved, px, py, cnp.PyArray_DATA(g))
+        if nnm_fp_trouble():
+            memcpy(cnp.PyArray_DATA(g), saved, bytes_)
+            return None
+        return g
     o = empty_like(g)
-    nnm_cotangent_rows[cnp.PyArray_TYPE(g) == cnp.NPY_FLOAT][p.unary](
-        cnp.PyArray_SIZE(g), cnp.PyArray_DATA(g), px, py, cnp.PyArray_DATA(o))
+    nnm_cotangent_rows[f32][p.unary](cnp.PyArray_SIZE(g), cnp.PyArray_DATA(g), px, py, cnp.PyArray_DATA(o))
     return None if nnm_fp_trouble() else o
+
+
+cdef inline object scaled_cotangent(int row, object g, object b, bint spend):
+    """g * b or g / b by a kernel, or None where it does not apply; with `spend` the result may be written into g."""
+    cdef double saved[REUSE_MAX]
+    cdef Py_ssize_t bytes_
+    cdef bint f32
+    if not (spend and small(g) and cnp.PyArray_CheckExact(b) and cnp.PyArray_TYPE(b) == cnp.PyArray_TYPE(g)
+            and same_shape(g, b) and small(b) and nobody_else_has(g)):
+        return binary_kernel(row, g, b)
+    f32 = cnp.PyArray_TYPE(g) == cnp.NPY_FLOAT
+    bytes_ = cnp.PyArray_NBYTES(g)
+    memcpy(saved, cnp.PyArray_DATA(g), bytes_)
+    nnm_binary_rows[f32][row](cnp.PyArray_SIZE(g), saved, 1, cnp.PyArray_DATA(b), 1, cnp.PyArray_DATA(g))
+    if nnm_fp_trouble():
+        memcpy(cnp.PyArray_DATA(g), saved, bytes_)
+        return None
+    return g
 
 
 cdef inline object full_sum(object v):

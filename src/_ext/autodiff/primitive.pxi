@@ -86,6 +86,7 @@ cdef inline unsigned int keep_of(PrimitiveBase p, Py_ssize_t i) noexcept:
 
 # Handed in once by `nnmath_core.autodiff` (imports go down only: this module knows no primitive and no backend).
 cdef PrimitiveBase P_ADD = None, P_SUB = None, P_MUL = None, P_DIV = None, P_NEG = None, P_SUM = None, P_SQUARE = None
+cdef PrimitiveBase P_CONTRACT = None
 cdef object _elsewhere = None        # (p, xs, kw) -> result, for operands that are not NumPy's (CuPy) or are mixed
 cdef object _admit = None            # operand of an unknown type -> array, or an error
 cdef object _cast = None             # (x, dtype) -> x as dtype; complex to real takes the real part
@@ -115,8 +116,9 @@ cdef dict _functions = {}            # NumPy function (NEP 18) -> function
 
 def install(**hooks):
     """Hand the core its primitives and helpers, by the names above without the leading mark. Called once, at import."""
-    global P_ADD, P_SUB, P_MUL, P_DIV, P_NEG, P_SUM, P_SQUARE, _elsewhere, _admit, _cast, _sum_to, _broadcast_to
-    global _zeros, _mask_where, _mask_and, _mask_or, _mask_to, _mask_broadcast, _transposed_jvp, _transposed_vjp
+    global P_ADD, P_SUB, P_MUL, P_DIV, P_NEG, P_SUM, P_SQUARE, P_CONTRACT
+    global _elsewhere, _admit, _cast, _sum_to, _broadcast_to, _zeros
+    global _mask_where, _mask_and, _mask_or, _mask_to, _mask_broadcast, _transposed_jvp, _transposed_vjp
     global _align, _move_axis, _expand_batch, _elementwise_aval, _namespace, _explain, _device_scope
     for name, f in hooks.items():
         if name == "add": P_ADD = f
@@ -126,6 +128,7 @@ def install(**hooks):
         elif name == "negative": P_NEG = f
         elif name == "sum": P_SUM = f
         elif name == "square": P_SQUARE = f
+        elif name == "contract": P_CONTRACT = f
         elif name == "elsewhere": _elsewhere = f
         elif name == "admit": _admit = f
         elif name == "cast": _cast = f

@@ -42,7 +42,7 @@ cdef class Recording:
         if cnp.PyArray_IsAnyScalar(x):
             return x
         known = self.captured.get(id(x))
-        if known is not None:
+        if known is not None and unchanged(x, self.constants[known[0]]):
             return known[0]
         if isinstance(x, Tracer) and not (<Tracer>x).trace.alive:
             dead("stage", (<Tracer>x).trace)
@@ -56,6 +56,11 @@ cdef class Recording:
             self.constants[v] = copy
         self.captured[id(x)] = (v, x)
         return v
+
+
+cdef bint unchanged(object x, object copy):
+    """Whether an array still has the bytes it had when it was captured."""
+    return x is copy or not cnp.PyArray_CheckExact(x) or x.tobytes() == copy.tobytes()
 
 
 @cython.final
@@ -116,12 +121,19 @@ cdef inline StageTracer new_stage_tracer(StageTrace tr, Var v, int flags):
 
 
 def replay(list equations, dict env):
-    """Run recorded equations by definition: `env` maps variables to values and receives the outputs."""
-    for p, ins, outs, params in equations:
+    """Run equations ``(primitive, operands, outputs, params, spent)`` by definition.
+
+    `env` maps variables to values and receives the outputs; the variables in `spent` leave it after their last use, so
+    that the next value finds their memory, warm.
+    """
+    for p, ins, outs, params, spent in equations:
         y = bind(<PrimitiveBase>p, tuple([env[x] if type(x) is Var else x for x in ins]), params if params else None)
         if not (<PrimitiveBase>p).several:
             env[outs[0]] = y
         else:
             for v, z in zip(outs, y):
                 env[v] = z
+        y = z = None
+        for v in spent:
+            del env[v]
     return env

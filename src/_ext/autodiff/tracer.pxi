@@ -31,7 +31,7 @@ cdef class Tracer:
 
     It is made by the transformations and means something only while the transformation that made it runs.
     """
-    cdef readonly Trace trace
+    cdef Trace trace
     cdef object value         # a plain value, or a tracer of an older trace; for staging a Var
     cdef object slot          # GradTracer: Node; JvpTracer: tangent. Here, so that all tracers share one freelist
     cdef int flags
@@ -73,21 +73,24 @@ cdef class Tracer:
         return self.size * self.get_dtype().itemsize
 
     # ------------------------------------------------------------------ NumPy's protocols
-    def __array_ufunc__(self, ufunc, method, *xs, **kw):
+    def __array_ufunc__(self, *given, **kw):
+        """NEP 13: ``(ufunc, method, *inputs, **kw)``; one tuple as it comes, since taking it apart makes another."""
+        cdef tuple xs
+        ufunc, method = given[0], given[1]
         if method == "__call__":
             f = _ufunc_primitives.get(ufunc)
-            if f is None or kw:
-                f = _ufuncs.get(ufunc)
-                if f is None:
-                    return _operators["unknown_ufunc"](ufunc, xs, kw)
-            else:
-                if PyTuple_GET_SIZE(xs) == 1:
-                    return bind1(<PrimitiveBase>f, xs[0])
-                if PyTuple_GET_SIZE(xs) == 2:
-                    return bind2(<PrimitiveBase>f, xs[0], xs[1])
-                return bind(<PrimitiveBase>f, xs, None)
-            return _operators["ufunc_call"](ufunc, f, xs, kw)
-        return _operators["ufunc_method"](ufunc, method, xs, kw)
+            if f is not None and not kw:
+                if PyTuple_GET_SIZE(given) == 3:
+                    return bind1(<PrimitiveBase>f, <object>PyTuple_GET_ITEM(given, 2))
+                if PyTuple_GET_SIZE(given) == 4:
+                    return bind2(<PrimitiveBase>f, <object>PyTuple_GET_ITEM(given, 2),
+                                 <object>PyTuple_GET_ITEM(given, 3))
+                return bind(<PrimitiveBase>f, given[2:], None)
+            xs, f = given[2:], _ufuncs.get(ufunc)
+            if f is None:
+                return _operators["unknown_ufunc"](ufunc, xs, kw)
+            return _operators["ufunc_call"](ufunc, f, xs, kw) if kw else f(*xs)
+        return _operators["ufunc_method"](ufunc, method, given[2:], kw)
 
     def __array_function__(self, func, types, args, kw):
         f = _functions.get(func)
@@ -190,8 +193,8 @@ cdef class Tracer:
     def __rfloordiv__(self, o): return _operators["floordiv"](o, self)
     def __divmod__(self, o): return _operators["floordiv"](self, o), _operators["mod"](self, o)
     def __rdivmod__(self, o): return _operators["floordiv"](o, self), _operators["mod"](o, self)
-    def __matmul__(self, o): return _operators["matmul"](self, o)
-    def __rmatmul__(self, o): return _operators["matmul"](o, self)
+    def __matmul__(self, o): return matmul(self, o)
+    def __rmatmul__(self, o): return matmul(o, self)
     def __and__(self, o): return _operators["and"](self, o)
     def __rand__(self, o): return _operators["and"](o, self)
     def __or__(self, o): return _operators["or"](self, o)
@@ -216,6 +219,24 @@ cdef class Tracer:
     def __iand__(self, o): return in_place(self, self & o, "&")
     def __ior__(self, o): return in_place(self, self | o, "|")
     def __ixor__(self, o): return in_place(self, self ^ o, "^")
+
+
+cdef dict _matrix_product = {"spec": ("ij", "jk", "ik")}
+
+
+cdef object matmul(object a, object b):
+    """a @ b; the product of two matrices takes a short way."""
+    cdef tuple sa, sb
+    if (cnp.PyArray_CheckExact(a) or is_tracer(a)) and (cnp.PyArray_CheckExact(b) or is_tracer(b)):
+        sa, sb = shape_of(a), shape_of(b)
+        if PyTuple_GET_SIZE(sa) == 2 and PyTuple_GET_SIZE(sb) == 2 and sa[1] == sb[0]:
+            return bind(P_CONTRACT, (a, b), _matrix_product)
+    return _operators["matmul"](a, b)
+
+
+def traced_matmul(a, b, /):
+    """NumPy's ``matmul``."""
+    return matmul(a, b)
 
 
 cdef object in_place(Tracer x, object r, str op):
@@ -250,10 +271,39 @@ cdef object in_place(Tracer x, object r, str op):
 
 
 cpdef value_of(x):
-    """The number behind a tracer, on purpose without its derivative; other values are returned as they are."""
+    """The number behind a tracer, on purpose without its derivative.
+
+    Parameters
+    ----------
+    x : array, tracer or any other value
+        Traced or plain.
+
+    Returns
+    -------
+    array or any other value
+        The innermost value of a tracer; what is not a tracer, or has no value yet while staging, as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nnmath_core as nm
+    >>> seen = []
+    >>> g = nm.grad(lambda x: seen.append(nm.value_of(x)) or x**2)(3.0)
+    >>> [float(x) for x in seen], float(g)
+    ([3.0], 6.0)
+    """
     while isinstance(x, Tracer) and not isinstance(x, StageTracer):
         x = (<Tracer>x).value
     return x
+
+
+cdef int refuse_closure(PrimitiveBase p, Trace tr, object ys) except -1:
+    """What a trace wraps belongs to older traces. A rule's result that does not came in through a closure."""
+    for y in ys:
+        if is_tracer(y) and (<Tracer>y).trace.id >= tr.id:
+            raise TraceError(f"{p.name}: the function or its rule closes over a traced value, whose derivative would "
+                             "be lost. Pass it as an argument.")
+    return 0
 
 
 cdef int dead(object who, Trace t) except -1:

@@ -3,7 +3,9 @@
 #define NNM_BASE_H
 
 #include <math.h>
+#include <stdint.h>
 #include <stddef.h>
+#include <string.h>
 
 typedef ptrdiff_t nnm_idx; /* Py_ssize_t of the doors */
 

@@ -1,6 +1,7 @@
 """The steps of a Lanczos run with full reorthogonalisation; the product A v is Python's, the rest holds no GIL."""
 
 from cython cimport floating
+from libc.float cimport DBL_EPSILON, FLT_EPSILON
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
@@ -66,21 +67,22 @@ cdef double orthogonalise(const floating *basis, blas_int rows, blas_int n, floa
 
 
 def orthonormalise(const floating[:, ::1] basis, Py_ssize_t rows, floating[::1] w, floating[::1] coefficients):
-    """w <- unit vector orthogonal to the first rows of basis; False where w lies in their span."""
+    """w <- unit vector orthogonal to the first rows of basis; False where w lies in their span, to rounding."""
     cdef blas_int n = as_blas_int(basis.shape[1], "lanczos: the number of columns of the basis")
     cdef blas_int m = as_blas_int(rows, "lanczos: the number of rows of the basis")
-    cdef double length, leak = 0
+    cdef double before, length, leak = 0
+    cdef double eps = DBL_EPSILON if floating is double else FLT_EPSILON
     if w.shape[0] != n or rows > basis.shape[0] or coefficients.shape[0] < rows:
         raise ShapeError("orthonormalise: the basis, the vector and the coefficients must agree.")
     if n == 0:
         return False
     with nogil:
-        length = wide_norm(n, &w[0])
+        length = before = wide_norm(n, &w[0])
         if m > 0 and length > 0:
-            length = orthogonalise(&basis[0, 0], m, n, &w[0], &coefficients[0], length, &leak)
-        if length > 0:
+            length = orthogonalise(&basis[0, 0], m, n, &w[0], &coefficients[0], before, &leak)
+        if length > 32 * eps * before:
             scal(n, <floating>(1 / length), &w[0], 1)
-    return length > 0
+    return length > 32 * eps * before
 
 
 def run(product, floating[:, ::1] basis, Py_ssize_t locked, Py_ssize_t stop, double[::1] alpha, double[::1] beta,

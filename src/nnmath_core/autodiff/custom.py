@@ -6,7 +6,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from nnmath_core._ext._autodiff import Aval, aval_of, dtype_of, jvp_door, shape_of, stage_door, vjp_door
+from nnmath_core._ext._autodiff import (
+    Aval,
+    aval_of,
+    dtype_of,
+    jvp_door,
+    shape_of,
+    stage_door,
+    vjp_door,
+)
 from nnmath_core._ext._tree import TreeDef, flatten, unflatten
 from nnmath_core.autodiff.ops.conventions import expand_batch, is_traced
 from nnmath_core.autodiff.primitive import Primitive
@@ -20,7 +28,9 @@ __all__ = ["checkpoint", "custom_rule"]
 Rule = Callable[..., Any]
 
 
-def custom_rule(f: Callable[..., Any], *, jvp: Rule | None = None, vjp: Rule | None = None) -> Callable[..., Any]:
+def custom_rule(
+    f: Callable[..., Any], *, jvp: Rule | None = None, vjp: Rule | None = None
+) -> Callable[..., Any]:
     """A function with derivative rules of its own, valid in both modes when only one of them is given.
 
     Parameters
@@ -28,11 +38,11 @@ def custom_rule(f: Callable[..., Any], *, jvp: Rule | None = None, vjp: Rule | N
     f : callable
         Function of arrays or trees of arrays, returning an array or a tree of arrays.
     jvp : callable, optional
-        ``jvp(primals, tangents) -> tangent``: both are tuples like the arguments, the result is like the output. Linear in
-        the tangents.
+        ``jvp(primals, tangents) -> tangent``: both are tuples like the arguments, the result is like the output.
+        Linear in the tangents.
     vjp : callable, optional
-        ``vjp(primals, output, cotangent) -> cotangents``: a tuple with an entry for each argument (None: zero). Linear in
-        the cotangent.
+        ``vjp(primals, output, cotangent) -> cotangents``: a tuple with an entry for each argument (None: zero).
+        Linear in the cotangent.
 
     Returns
     -------
@@ -50,8 +60,8 @@ def custom_rule(f: Callable[..., Any], *, jvp: Rule | None = None, vjp: Rule | N
     Notes
     -----
     Rules are written with traceable functions, so that derivatives of any order, `vmap` and `stage` work. ``f`` itself
-    need not be traceable where it is only differentiated; `stage` and `vmap` trace it. Integer arguments are held fixed:
-    their tangents are zeros and their cotangents are ignored.
+    need not be traceable where it is only differentiated; `stage` and `vmap` trace it. Integer arguments are held
+    fixed: their tangents are zeros and their cotangents are ignored.
 
     Examples
     --------
@@ -131,7 +141,9 @@ class _FlatRule:
         """Tangents of the outputs by the given rule; None where there is none."""
         raise NotImplementedError
 
-    def given_vjp(self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[Any] | None:
+    def given_vjp(
+        self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
         """Cotangents of the operands by the given rule; None where there is none."""
         raise NotImplementedError
 
@@ -144,6 +156,7 @@ class _FlatRule:
 
             def back(*gs: Any) -> list[Any]:
                 cts = self.given_vjp(list(gs), xs, ys)
+                assert cts is not None  # custom_rule refuses a function without rules
                 return [c for c, m in zip(cts, carries, strict=True) if m]
 
             _, pull = vjp_door(back, tuple(_zero(y) for y in ys), False)
@@ -159,9 +172,14 @@ class _FlatRule:
 
             def forth(*ts: Any) -> list[Any]:
                 it = iter(ts)
-                return list(self.given_jvp([next(it) if m else _zero(x) for x, m in zip(xs, carries, strict=True)], xs))
+                full = [next(it) if m else _zero(x) for x, m in zip(xs, carries, strict=True)]
+                out = self.given_jvp(full, xs)
+                assert out is not None  # custom_rule refuses a function without rules
+                return out
 
-            _, pull = vjp_door(forth, tuple(_zero(x) for x, m in zip(xs, carries, strict=True) if m), False)
+            _, pull = vjp_door(
+                forth, tuple(_zero(x) for x, m in zip(xs, carries, strict=True) if m), False
+            )
             cts = iter(pull(gs))
             out = [next(cts) if m else None for m in carries]
         return out
@@ -170,7 +188,9 @@ class _FlatRule:
 class _UserRule(_FlatRule):
     """The function and the rules that `custom_rule` was given, on leaves."""
 
-    def __init__(self, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None, in_def: TreeDef) -> None:
+    def __init__(
+        self, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None, in_def: TreeDef
+    ) -> None:
         self.f, self.user_jvp, self.user_vjp, self.in_def = f, jvp, vjp, in_def
         self.name = getattr(f, "__name__", type(f).__name__)
         self.out_def: Any = None
@@ -182,18 +202,26 @@ class _UserRule(_FlatRule):
     def given_jvp(self, ts: list[Any], xs: tuple[Any, ...]) -> list[Any] | None:
         if self.user_jvp is None:
             return None
-        outs, d = flatten(self.user_jvp(unflatten(self.in_def, list(xs)), unflatten(self.in_def, ts)))
+        outs, d = flatten(
+            self.user_jvp(unflatten(self.in_def, list(xs)), unflatten(self.in_def, ts))
+        )
         if d != self.out_def:
-            raise TreeError(f"custom_rule: the jvp rule of {self.name} must return the structure {self.out_def}, got {d}.")
+            raise TreeError(
+                f"custom_rule: the jvp rule of {self.name} must return the structure {self.out_def}, got {d}."
+            )
         return outs
 
-    def given_vjp(self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[Any] | None:
+    def given_vjp(
+        self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
         if self.user_vjp is None:
             return None
         args = unflatten(self.in_def, list(xs))
         out = self.user_vjp(args, unflatten(self.out_def, list(ys)), unflatten(self.out_def, gs))
         if not isinstance(out, (tuple, list)) or len(out) != len(args):
-            got = f"a {type(out).__name__}" + (f" of length {len(out)}" if isinstance(out, (tuple, list)) else "")
+            got = f"a {type(out).__name__}" + (
+                f" of length {len(out)}" if isinstance(out, (tuple, list)) else ""
+            )
             raise TreeError(
                 f"custom_rule: the vjp rule of {self.name} must return a tuple of {len(args)} cotangents, one for each "
                 f"argument, got {got}."
@@ -207,11 +235,16 @@ class _UserRule(_FlatRule):
             given, got_def = flatten(c)
             if got_def != d:
                 raise TreeError(
-                    f"custom_rule: the vjp rule of {self.name} must return for argument {i} the structure {d}, got {got_def}."
+                    f"custom_rule: the vjp rule of {self.name} must return for argument {i} the structure {d}, "
+                    f"got {got_def}."
                 )
             for v, x in zip(given, mine, strict=True):
                 carries = dtype_of(x).kind == "f"
-                cts.append(tangent_value("custom_rule", v, x, f"the cotangent of argument {i}") if carries else None)
+                cts.append(
+                    tangent_value("custom_rule", v, x, f"the cotangent of argument {i}")
+                    if carries
+                    else None
+                )
         return cts
 
 
@@ -222,7 +255,8 @@ class _BatchedRule(_FlatRule):
         self.inner, self.axes, self.size, self.name = inner, axes, size, inner.name
 
     def forward(self, *xs: Any) -> tuple[Any, ...]:
-        return vmap(self.inner.forward, self.axes)(*xs)
+        ys: tuple[Any, ...] = vmap(self.inner.forward, self.axes)(*xs)
+        return ys
 
     def given_jvp(self, ts: list[Any], xs: tuple[Any, ...]) -> list[Any] | None:
         n = len(xs)
@@ -232,12 +266,16 @@ class _BatchedRule(_FlatRule):
 
         return list(vmap(one, self.axes * 2)(*ts, *xs))
 
-    def given_vjp(self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[Any] | None:
+    def given_vjp(
+        self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
         n, k = len(ys), len(xs)
 
         def one(*a: Any) -> tuple[Any, ...]:
             cts = self.inner.vjp(list(a[:n]), a[n : n + k], a[n + k :])
-            return tuple(_zero(x) if c is None else c for c, x in zip(cts, a[n : n + k], strict=True))
+            return tuple(
+                _zero(x) if c is None else c for c, x in zip(cts, a[n : n + k], strict=True)
+            )
 
         cts = vmap(one, (0,) * n + self.axes + (0,) * n)(*gs, *xs, *ys)
         return [c if axis == 0 else c.sum(axis=0) for c, axis in zip(cts, self.axes, strict=True)]
@@ -252,12 +290,15 @@ def _primitive(rule: _FlatRule) -> Primitive:
 
     def shape(*operands: Any) -> tuple[Aval, ...]:
         _, outputs, _ = stage_door(rule.forward, operands)
-        return tuple(Aval(o.shape, o.dtype) if hasattr(o, "number") else aval_of(o) for o in outputs)
+        return tuple(
+            Aval(o.shape, o.dtype) if hasattr(o, "number") else aval_of(o) for o in outputs
+        )
 
     def batch(on: list[bool], values: list[Any], size: int) -> tuple[Any, ...]:
         if not any(on):
             return tuple(expand_batch(v, size) for v in _primitive(rule)(*values))
-        return _primitive(_BatchedRule(rule, tuple(0 if m else None for m in on), size))(*values)
+        axes = tuple(0 if m else None for m in on)
+        return tuple(_primitive(_BatchedRule(rule, axes, size))(*values))
 
     return Primitive(
         f"custom_rule({rule.name})",

@@ -11,7 +11,8 @@ import numpy as np
 from nnmath_core._ext._autodiff import aval_of, dtype_of, jvp_door, shape_of, value_of, vjp_door
 from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import beside
-from nnmath_core.autodiff.ops.shape import concatenate_p, moveaxis, reshape_p
+from nnmath_core.autodiff.ops.join import concatenate_p
+from nnmath_core.autodiff.ops.shape import moveaxis, reshape_p
 from nnmath_core.autodiff.transforms import ArgNums, _argnums, _wrapped, vmap
 from nnmath_core.autodiff.wiring import leaf_value
 from nnmath_core.checks import require_callable, require_positive_int
@@ -35,7 +36,9 @@ def _split(
 
     for i in numbers:
         if not -len(args) <= i < len(args):
-            raise TypeError(f"{who}: `argnums` = {argnums} must name positional arguments, got {len(args)} of them.")
+            raise TypeError(
+                f"{who}: `argnums` = {argnums} must name positional arguments, got {len(args)} of them."
+            )
     parts = tuple(_checked(who, args[i], f"argument {i}") for i in numbers)
     return (parts[0] if single else parts), rebuild
 
@@ -43,7 +46,9 @@ def _split(
 def _checked(who: str, x: Any, place: str) -> Any:
     """A tree whose leaves can be differentiated, or the error that names the one that cannot."""
     leaves, d = flatten(x)
-    return unflatten(d, [leaf_value(who, v, place + path) for v, path in zip(leaves, paths(d), strict=True)])
+    return unflatten(
+        d, [leaf_value(who, v, place + path) for v, path in zip(leaves, paths(d), strict=True)]
+    )
 
 
 def _basis(leaves: list[Any], start: int, stop: int) -> list[Any]:
@@ -67,11 +72,19 @@ def _chunks(total: int, chunk_size: int | None) -> list[tuple[int, int]]:
 
 
 def _joined(parts: list[list[Any]]) -> list[Any]:
-    return parts[0] if len(parts) == 1 else [concatenate_p(*p, axis=0) for p in zip(*parts, strict=True)]
+    return (
+        parts[0]
+        if len(parts) == 1
+        else [concatenate_p(*p, axis=0) for p in zip(*parts, strict=True)]
+    )
 
 
 def jacrev(
-    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    f: Callable[..., Any],
+    argnums: ArgNums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """Jacobian by reverse mode: one backward pass for each output, batched.
 
@@ -129,7 +142,10 @@ def jacrev(
         jacs, at = [], 0
         for o in outs:
             n = math.prod(shape_of(o))
-            leaves = [reshape_p(s[at : at + n], shape=(*shape_of(o), *shape_of(v))) for s, v in zip(stacked, ins, strict=True)]
+            leaves = [
+                reshape_p(s[at : at + n], shape=(*shape_of(o), *shape_of(v)))
+                for s, v in zip(stacked, ins, strict=True)
+            ]
             jacs.append(unflatten(in_def, [_own(v) for v in leaves]))
             at += n
         result = unflatten(out_def, jacs)
@@ -139,7 +155,11 @@ def jacrev(
 
 
 def jacfwd(
-    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    f: Callable[..., Any],
+    argnums: ArgNums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """Jacobian by forward mode: one directional derivative for each input, batched.
 
@@ -183,7 +203,9 @@ def jacfwd(
         found: dict[str, Any] = {}
 
         def column(*ts: Any) -> list[Any]:
-            y, t, *aux = jvp_door(lambda v: f(*rebuild(v)), (x,), (unflatten(in_def, list(ts)),), has_aux, "jacfwd")
+            y, t, *aux = jvp_door(
+                lambda v: f(*rebuild(v)), (x,), (unflatten(in_def, list(ts)),), has_aux, "jacfwd"
+            )
             outs, found["def"] = flatten(y)
             _refuse_integers("jacfwd", outs)
             found["avals"], found["aux"] = [aval_of(o) for o in outs], aux
@@ -226,8 +248,12 @@ def _refuse_integers(who: str, outs: list[Any]) -> None:
 
 
 def jacobian(
-    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None
-) -> Callable[..., Any]:
+    f: Callable[..., Any],
+    argnums: ArgNums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+) -> ChosenJacobian:
     """Jacobian by the mode that needs fewer passes; the callable's attribute ``mode`` says which it chose last.
 
     Parameters
@@ -260,22 +286,42 @@ def jacobian(
     """
     require_callable("jacobian", "f", f)
     nums = _argnums("jacobian", argnums)
+    return _wrapped(ChosenJacobian(f, nums, has_aux, chunk_size), f, "Jacobian")
 
-    def jac(*args: Any) -> Any:
-        x, _ = _split("jacobian", args, nums)
-        y = f(*args)
-        outs = sum(math.prod(shape_of(v)) for v in flatten(y[0] if has_aux else y)[0])
+
+class ChosenJacobian:
+    """What `jacobian` returns: a callable that says which mode it chose, and why."""
+
+    mode: str
+    why: str
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        argnums: int | tuple[int, ...],
+        has_aux: bool,
+        chunk_size: int | None,
+    ) -> None:
+        self._f, self._argnums, self._has_aux, self._chunk_size = f, argnums, has_aux, chunk_size
+
+    def __call__(self, *args: Any) -> Any:
+        x, _ = _split("jacobian", args, self._argnums)
+        y = self._f(*args)
+        outs = sum(math.prod(shape_of(v)) for v in flatten(y[0] if self._has_aux else y)[0])
         ins = sum(math.prod(shape_of(v)) for v in flatten(x)[0])
-        jac.mode = "forward" if ins < outs else "reverse"
-        jac.why = f"{ins} inputs, {outs} outputs"
+        self.mode = "forward" if ins < outs else "reverse"
+        self.why = f"{ins} inputs, {outs} outputs"
         chosen = jacfwd if ins < outs else jacrev
-        return chosen(f, argnums, has_aux=has_aux, chunk_size=chunk_size)(*args)
-
-    return _wrapped(jac, f, "Jacobian")
+        jac = chosen(self._f, self._argnums, has_aux=self._has_aux, chunk_size=self._chunk_size)
+        return jac(*args)
 
 
 def hessian(
-    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    f: Callable[..., Any],
+    argnums: ArgNums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     r"""Dense Hessian, forward over reverse.
 

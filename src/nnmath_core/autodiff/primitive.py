@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -110,8 +110,8 @@ class Primitive(PrimitiveBase):
     variadic : bool
         Any number of operands; rules are called with ``i=`` the operand's position.
     joint : bool
-        One rule for all operands at once: ``vjp(gs, xs, ys) -> cotangents`` and ``jvp(ts, xs, ys) -> tangents``, where a
-        missing tangent or cotangent is None.
+        One rule for all operands at once: ``vjp(gs, xs, ys) -> cotangents`` and ``jvp(ts, xs, ys) -> tangents``,
+        where a missing tangent or cotangent is None.
     view : bool
         The output may share memory with the operand (in-place operators on it are then refused).
     vjp, jvp : sequence of callables
@@ -120,8 +120,8 @@ class Primitive(PrimitiveBase):
     keeps : sequence of str
         What each ``vjp`` rule reads: digits name operands, ``y`` the output, ``*`` all operands.
     selects : callable, optional
-        ``selects(i, xs, y, **params)``: which entries are passed on to operand i (True: live), of the output's shape for
-        elementwise primitives, else of the operand's shape.
+        ``selects(i, xs, y, **params)``: which entries are passed on to operand i (True: live), of the output's shape
+        for elementwise primitives, else of the operand's shape.
     through : callable, optional
         ``through(mask, i, xs, y, **params)``: the mask of the output carried back to operand i. Missing: it ends here.
     shape : callable, optional
@@ -157,7 +157,7 @@ class Primitive(PrimitiveBase):
         through: Callable[..., Any] | None = None,
         shape: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
-        outputs: Sequence[bool] | str | None = None,
+        outputs: Sequence[bool] | Literal["all"] | None = None,
         samples: Callable[[Draw], list[Sample]] | None = None,
         special: Sequence[Special] = (),
         register: bool = True,
@@ -200,8 +200,8 @@ class Primitive(PrimitiveBase):
         return functools.partial(self.forward, backend)
 
     def draw_samples(self) -> list[Sample]:
-        """The declared samples, the same in every process."""
-        return self.samples(Draw(sum(map(ord, self.name))))
+        """The declared samples, the same in every process; a primitive that is not registered may have none."""
+        return [] if self.samples is None else self.samples(Draw(sum(map(ord, self.name))))
 
 
 def _refuse_incomplete(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from nnmath_core._ext._autodiff import GradFn, jvp_door, shape_of, vjp_door, vmap_door
 from nnmath_core._ext._tree import flatten
@@ -21,6 +21,8 @@ __all__ = ["ggnvp", "grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vj
 
 ArgNums = int | Sequence[int]
 
+_G = TypeVar("_G", bound=Callable[..., Any])
+
 
 def _argnums(who: str, argnums: ArgNums) -> int | tuple[int, ...]:
     if isinstance(argnums, int) and not isinstance(argnums, bool):
@@ -28,16 +30,21 @@ def _argnums(who: str, argnums: ArgNums) -> int | tuple[int, ...]:
     if isinstance(argnums, (tuple, list)) and argnums and all(type(i) is int for i in argnums):
         if len(set(argnums)) == len(argnums):
             return tuple(argnums)
-    raise TypeError(sentence(who, "argnums", "an integer or distinct integers, not none", repr(argnums)))
+    raise TypeError(
+        sentence(who, "argnums", "an integer or distinct integers, not none", repr(argnums))
+    )
 
 
-def _wrapped(g: Any, f: Callable[..., Any], what: str) -> Any:
+def _wrapped(g: _G, f: Callable[..., Any], what: str) -> _G:
+    """Give a transformed function the name of the original one and a docstring."""
     functools.update_wrapper(g, f, assigned=("__module__", "__name__", "__qualname__"))
     g.__doc__ = f"{what} of `{getattr(f, '__name__', type(f).__name__)}`."
     return g
 
 
-def grad(f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
     r"""Gradient of a scalar function, by reverse mode.
 
     .. math:: \nabla f(x)_i = \partial f / \partial x_i
@@ -86,7 +93,9 @@ def grad(f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False) 
     return _wrapped(GradFn(f, _argnums("grad", argnums), False, has_aux, "grad"), f, "Gradient")
 
 
-def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
     """Value and gradient of a scalar function in one pass.
 
     Parameters
@@ -155,7 +164,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return vjp_door(f, primals, has_aux)
 
 
-def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: bool = False) -> Any:
+def jvp(
+    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: bool = False
+) -> Any:
     r"""Value of ``f`` and its derivative :math:`J t` along a direction, by forward mode.
 
     Parameters
@@ -193,7 +204,13 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     for name, x in (("primals", primals), ("tangents", tangents)):
         if not isinstance(x, (tuple, list)):
             raise TreeError(
-                sentence("jvp", name, "a tuple with one entry for each argument of `f`", type(x).__name__, "Write (x,).")
+                sentence(
+                    "jvp",
+                    name,
+                    "a tuple with one entry for each argument of `f`",
+                    type(x).__name__,
+                    "Write (x,).",
+                )
             )
     return jvp_door(f, tuple(primals), tuple(tangents), has_aux)
 
@@ -315,7 +332,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         in_axes = tuple(in_axes)
     if not (in_axes is None or isinstance(in_axes, (int, tuple))):
         raise TypeError(
-            sentence("vmap", "in_axes", "an integer, None or a tuple with an entry for each argument", repr(in_axes))
+            sentence(
+                "vmap",
+                "in_axes",
+                "an integer, None or a tuple with an entry for each argument",
+                repr(in_axes),
+            )
         )
 
     @functools.wraps(f)
@@ -328,24 +350,29 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         axes = prefix_leaves("vmap", "in_axes", in_axes, args) + [0] * len(flatten(kw)[0])
         leaves = flatten((args, kw))[0]
         size, first = None, ""
-        normal = []
+        normal: list[int | None] = []
         for k, (x, axis) in enumerate(zip(leaves, axes, strict=True)):
             if axis is None:
                 normal.append(None)
                 continue
             s = shape_of(x)
             if not -len(s) <= axis < len(s):
-                raise ShapeError(f"vmap: leaf {k} of the arguments has shape {s} and no axis {axis} to map over.")
+                raise ShapeError(
+                    f"vmap: leaf {k} of the arguments has shape {s} and no axis {axis} to map over."
+                )
             normal.append(axis % len(s))
             if size is None:
                 size, first = s[axis], f"leaf {k} of shape {s}"
             elif s[axis] != size:
                 raise ShapeError(
-                    f"vmap: mapped axes must have one length, got {size} ({first}) and {s[axis]} (leaf {k} of shape {s})."
+                    f"vmap: mapped axes must have one length, got {size} ({first}) and {s[axis]} "
+                    f"(leaf {k} of shape {s})."
                 )
         if size is None:
             raise ShapeError("vmap: no argument is mapped. Give one of them an axis in `in_axes`.")
-        return vmap_door(f, args, kw, normal, size, lambda d: prefix_leaves("vmap", "out_axes", out_axes, d))
+        return vmap_door(
+            f, args, kw, normal, size, lambda d: prefix_leaves("vmap", "out_axes", out_axes, d)
+        )
 
     return mapped
 

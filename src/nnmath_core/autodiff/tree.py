@@ -11,7 +11,8 @@ import numpy as np
 from nnmath_core._ext._autodiff import dtype_of, shape_of
 from nnmath_core._ext._tree import TreeDef, flatten, paths, unflatten
 from nnmath_core.autodiff.ops.index import slice_p
-from nnmath_core.autodiff.ops.shape import cast, concatenate_p, reshape_p
+from nnmath_core.autodiff.ops.join import concatenate_p
+from nnmath_core.autodiff.ops.shape import cast, reshape_p
 from nnmath_core.errors import ShapeError, TreeError
 
 __all__ = ["prefix_leaves", "ravel_tree", "tree_leaves", "tree_map", "tree_paths"]
@@ -19,6 +20,16 @@ __all__ = ["prefix_leaves", "ravel_tree", "tree_leaves", "tree_map", "tree_paths
 
 def tree_leaves(tree: Any) -> list[Any]:
     """The leaves of a tree in order (dict keys sorted).
+
+    Parameters
+    ----------
+    tree : tree
+        Dicts, lists, tuples, named tuples, None and dataclasses; everything else is a leaf.
+
+    Returns
+    -------
+    list
+        The leaves. None is a node without leaves.
 
     Examples
     --------
@@ -31,6 +42,16 @@ def tree_leaves(tree: Any) -> list[Any]:
 
 def tree_paths(tree: Any) -> list[str]:
     """The key path of each leaf of a tree.
+
+    Parameters
+    ----------
+    tree : tree
+        As for `tree_leaves`.
+
+    Returns
+    -------
+    list of str
+        In the order of the leaves: what is written after the tree's name to reach the leaf.
 
     Examples
     --------
@@ -72,7 +93,9 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     for i, other in enumerate(rest):
         more, e = flatten(other)
         if d != e:
-            raise TreeError(f"tree_map: tree {i + 1} must have the structure of the first, {d}, got {e}.")
+            raise TreeError(
+                f"tree_map: tree {i + 1} must have the structure of the first, {d}, got {e}."
+            )
         columns.append(more)
     return unflatten(d, [f(*row) for row in zip(*columns, strict=True)])
 
@@ -151,7 +174,8 @@ def _spread_prefix(who: str, name: str, prefix: Any, d: TreeDef, out: list[Any])
     elif isinstance(prefix, dict) and tuple(sorted(prefix)) == d.keys:
         children = [prefix[k] for k in d.keys]
     if children is None or d.is_leaf:
-        raise TreeError(f"{who}: `{name}` must be integers or None in a prefix of the structure {d}, got {prefix!r}.")
+        raise TreeError(
+            f"{who}: `{name}` must be integers or None in a prefix of the structure {d}, got {prefix!r}."
+        )
     for p, c in zip(children, d.children, strict=True):
         _spread_prefix(who, name, p, c, out)
-

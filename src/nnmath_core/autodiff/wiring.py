@@ -9,6 +9,7 @@ import linecache
 import os
 import re
 import sys
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnmath_core._ext import _autodiff as core
 from nnmath_core._ext._autodiff import Aval, Tracer, dtype_of, shape_of, value_of
 from nnmath_core.autodiff.ops import compare, contract, elementwise, index, linalg, reduce, shape
 from nnmath_core.autodiff.ops.conventions import (
+    as_operand,
     beside,
     constant,
     expand_batch,
@@ -45,16 +47,22 @@ def admit(x: Any) -> Any:
     """An operand of an unknown type as an array, or the reason why it cannot take part."""
     if isinstance(x, np.ndarray):
         if isinstance(x, np.ma.MaskedArray):
-            raise DtypeError("a masked array cannot take part in a traced computation. Fill it: x.filled(value).")
+            raise DtypeError(
+                "a masked array cannot take part in a traced computation. Fill it: x.filled(value)."
+            )
         if isinstance(x, np.matrix):
-            raise DtypeError("np.matrix cannot take part in a traced computation. Convert it: np.asarray(x).")
+            raise DtypeError(
+                "np.matrix cannot take part in a traced computation. Convert it: np.asarray(x)."
+            )
         if isinstance(x, np.memmap):
             return np.asarray(x)
         raise DtypeError(
             f"{type(x).__name__}, a subclass of ndarray, cannot take part in a traced computation. "
             "Convert it: np.asarray(x)."
         )
-    if getattr(x, "__array_namespace__", None) is not None or hasattr(x, "__cuda_array_interface__"):
+    if getattr(x, "__array_namespace__", None) is not None or hasattr(
+        x, "__cuda_array_interface__"
+    ):
         return x  # an array of another library: the backend accepts or refuses it
     if isinstance(x, (list, tuple)) or hasattr(x, "__array__"):
         y = np.asarray(x)
@@ -79,10 +87,13 @@ def leaf_value(who: str, x: Any, place: str) -> Any:
         raise DtypeError(wanted + "a boolean. Close over it, or pass it by another argument.")
     if isinstance(x, (int, np.integer)):
         raise DtypeError(
-            wanted + f"the integer {int(x)}. Write it as a float, {int(x)}.0, or choose another argument with argnums."
+            wanted
+            + f"the integer {int(x)}. Write it as a float, {int(x)}.0, or choose another argument with argnums."
         )
     if isinstance(x, complex):
-        raise DtypeError(wanted + "a complex number. Pass its real and imaginary part as two floats.")
+        raise DtypeError(
+            wanted + "a complex number. Pass its real and imaginary part as two floats."
+        )
     if isinstance(x, np.ndarray):
         if type(x) is not np.ndarray:
             try:
@@ -101,16 +112,22 @@ def leaf_value(who: str, x: Any, place: str) -> Any:
             "O": "Its elements are Python objects (is it ragged?). Make it rectangular and numeric.",
         }.get(kind, "")
         what = "integer" if kind in "iu" else ""
-        raise DtypeError((wanted + f"an {what} array of {x.dtype}. {advice}").replace("an  array", "an array"))
+        raise DtypeError(
+            (wanted + f"an {what} array of {x.dtype}. {advice}").replace("an  array", "an array")
+        )
     if isinstance(x, np.generic):
         raise DtypeError(wanted + f"a scalar of {x.dtype}. Convert it: np.float64(x).")
     if hasattr(x, "__array_namespace__") or hasattr(x, "__cuda_array_interface__"):
         be = backend_of(x, who=who, names=(place,))
         if x.dtype not in (np.float32, np.float64):
-            raise DtypeError(wanted + f"an array of {x.dtype} on {be.device}. Convert it: x.astype(float).")
+            raise DtypeError(
+                wanted + f"an array of {x.dtype} on {be.device}. Convert it: x.astype(float)."
+            )
         return x
     if hasattr(x, "to_numpy"):
-        raise DtypeError(wanted + f"a {type(x).__name__}. Pass its numbers: x.to_numpy(dtype=float).")
+        raise DtypeError(
+            wanted + f"a {type(x).__name__}. Pass its numbers: x.to_numpy(dtype=float)."
+        )
     raise DtypeError(wanted + f"a {type(x).__name__}.")
 
 
@@ -119,12 +136,16 @@ def tangent_value(who: str, t: Any, primal: Any, place: str) -> Any:
     want, dtype = shape_of(primal), dtype_of(primal)
     if not isinstance(t, Tracer):
         if isinstance(t, (bool, str)) or t is None:
-            raise DtypeError(f"{who}: {place} must be a number or an array, got {type(t).__name__}.")
+            raise DtypeError(
+                f"{who}: {place} must be a number or an array, got {type(t).__name__}."
+            )
         if not isinstance(t, (int, float, np.generic)) or want == ():
             t = t if hasattr(t, "dtype") else np.asarray(t)
     have = shape_of(t)
     if have != want:
-        raise ShapeError(f"{who}: {place} must have shape {want}, as the value it belongs to, got {have}.")
+        raise ShapeError(
+            f"{who}: {place} must have shape {want}, as the value it belongs to, got {have}."
+        )
     if not np.can_cast(dtype_of(t), dtype, "same_kind"):
         raise DtypeError(f"{who}: {place} must have dtype {dtype}, got {dtype_of(t)}.")
     t = shape.cast(t, dtype)
@@ -141,18 +162,26 @@ def one_like(x: Any) -> Any:
 def zeros(like: Any, have: tuple[int, ...], dtype: Any) -> Any:
     """Zeros on the device of ``like``; a NumPy scalar for a scalar."""
     y = constant(like, have, 0, dtype)
-    return y[()] if have == () and isinstance(y, np.ndarray) and not isinstance(value_of(like), np.ndarray) else y
+    return (
+        y[()]
+        if have == () and isinstance(y, np.ndarray) and not isinstance(value_of(like), np.ndarray)
+        else y
+    )
 
 
 def device_scope(leaves: list[Any]) -> Any:
     """The scope of the device of the leaves; None when all of them are on the host or staged."""
-    arrays = [v for v in map(value_of, leaves) if not isinstance(v, (Tracer, np.ndarray, np.generic, float, int))]
+    arrays = [
+        v
+        for v in map(value_of, leaves)
+        if not isinstance(v, (Tracer, np.ndarray, np.generic, float, int))
+    ]
     return backend_of(*arrays).scope() if arrays else None
 
 
 # ------------------------------------------------------------------------------------------------ masks, shapes
 def mask_where(mask: Any, x: Any) -> Any:
-    """x where the mask is set, exactly 0 elsewhere."""
+    """X where the mask is set, exactly 0 elsewhere."""
     return elementwise.where(beside(x, mask) if isinstance(mask, np.ndarray) else mask, x, 0.0)
 
 
@@ -162,7 +191,7 @@ def mask_broadcast(mask: Any, target: tuple[int, ...]) -> Any:
 
 
 def align(x: Any, rank: int) -> Any:
-    """x, batch axis first, with axes of length 1 after it up to ``rank`` axes of its own."""
+    """Give x, batch axis first, axes of length 1 after it, up to ``rank`` axes of its own."""
     s = shape_of(x)
     return shape.reshape_p(x, shape=(s[0], *([1] * (rank - len(s) + 1)), *s[1:]))
 
@@ -170,12 +199,17 @@ def align(x: Any, rank: int) -> Any:
 def elementwise_aval(p: Any, xs: tuple[Any, ...], params: dict[str, Any]) -> Aval:
     """Shape and dtype of an elementwise result: broadcasting, and what the host function makes of empty arrays."""
     probes = [np.empty(0, x.dtype) if hasattr(x, "number") else x for x in xs]
-    return Aval(np.broadcast_shapes(*[x.shape if hasattr(x, "shape") else () for x in xs]), p.host(*probes).dtype)
+    return Aval(
+        np.broadcast_shapes(*[x.shape if hasattr(x, "shape") else () for x in xs]),
+        p.host(*probes).dtype,
+    )
 
 
 def transposed_jvp(p: Any, i: int, g: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:
     """The vjp of operand i from the jvp rule, which is linear in its tangent: pull g back through it."""
-    _, pull = core.vjp_door(lambda t: p.jvp[i](t, xs, y, **params), (zeros(g, shape_of(xs[i]), dtype_of(xs[i])),), False)
+    _, pull = core.vjp_door(
+        lambda t: p.jvp[i](t, xs, y, **params), (zeros(g, shape_of(xs[i]), dtype_of(xs[i])),), False
+    )
     return pull(g)[0]
 
 
@@ -184,7 +218,9 @@ def transposed_vjp(p: Any, i: int, t: Any, xs: Any, y: Any, params: dict[str, An
     rule = p.vjp[i] if not p.variadic else lambda g, xs, y, **k: p.vjp[0](g, xs, y, i=i, **k)
     if p.several:  # None stands for an output without derivative, in cotangents and in tangents
         on = p.differentiable_outputs or (True,) * len(y)
-        like = tuple(zeros(v, shape_of(v), dtype_of(v)) if m else None for v, m in zip(y, on, strict=True))
+        like = tuple(
+            zeros(v, shape_of(v), dtype_of(v)) if m else None for v, m in zip(y, on, strict=True)
+        )
     else:
         like = zeros(y, shape_of(y), dtype_of(y))
     _, pull = core.vjp_door(lambda g: rule(g, xs, y, **params), (like,), False)
@@ -209,10 +245,12 @@ _HINTS = (
 
 def _user_line() -> str:
     """The first line of the stack outside NumPy, SciPy and this package."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        inside = name.startswith(_HERE) or name.startswith(_NUMPY) or f"{os.sep}scipy{os.sep}" in name
+        inside = (
+            name.startswith(_HERE) or name.startswith(_NUMPY) or f"{os.sep}scipy{os.sep}" in name
+        )
         if not inside and not name.startswith("<frozen"):
             line = linecache.getline(name, frame.f_lineno).strip()
             return f" (line {frame.f_lineno}: {line})" if line else ""
@@ -248,7 +286,7 @@ def explain(what: str, x: Any) -> str:
 
 
 def _name(f: Any) -> str:
-    return getattr(f, "__name__", None) or f.name
+    return str(getattr(f, "__name__", None) or f.name)
 
 
 def unknown_ufunc(ufunc: Any, xs: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -279,9 +317,13 @@ def ufunc_call(ufunc: Any, f: Any, xs: tuple[Any, ...], kw: dict[str, Any]) -> A
         )
     for name in kw:
         if name not in ("out", "where", "dtype", "casting", "order", "subok"):
-            raise TraceError(f"np.{_name(ufunc)}: the keyword `{name}` is not supported on traced arrays.")
+            raise TraceError(
+                f"np.{_name(ufunc)}: the keyword `{name}` is not supported on traced arrays."
+            )
     if kw.get("casting", "same_kind") != "same_kind":
-        raise TraceError(f"np.{_name(ufunc)}: the keyword `casting` is not supported on traced arrays. Use astype.")
+        raise TraceError(
+            f"np.{_name(ufunc)}: the keyword `casting` is not supported on traced arrays. Use astype."
+        )
     if kw.get("dtype") is not None:
         xs = tuple(shape.cast(x, kw["dtype"]) for x in xs)
     return f(*xs)
@@ -332,7 +374,9 @@ def unknown_function(func: Any, args: tuple[Any, ...]) -> Any:
             "Write y = nm.at(y)[i].set(x), or np.where(mask, x, y)."
         )
     if name in _CONVERTING:
-        raise TraceError(f"{shown}: a traced value has no plain form. Use nm.value_of(x) for the number.")
+        raise TraceError(
+            f"{shown}: a traced value has no plain form. Use nm.value_of(x) for the number."
+        )
     if name in _INSTEAD:
         raise TraceError(f"{shown} cannot be traced. {_INSTEAD[name]}")
     raise TraceError(
@@ -344,10 +388,14 @@ def cupy_kernel(kernel: Any, args: tuple[Any, ...]) -> Any:
     """``cp.tanh(x)`` of a tracer: the NumPy ufunc of that name, as `np.tanh` would be traced."""
     name = kernel.name.removeprefix("cupy_")
     if len(args) > kernel.nin:
-        raise TraceError(f"cupy.{name}(..., out=a) writes a traced value into an ordinary array. Write a = a + x.")
+        raise TraceError(
+            f"cupy.{name}(..., out=a) writes a traced value into an ordinary array. Write a = a + x."
+        )
     f = ufuncs.get(getattr(np, name, None))
     if f is None:
-        raise TraceError(f"cupy.{name} cannot be traced. Write the function of `numpy` of that name.")
+        raise TraceError(
+            f"cupy.{name} cannot be traced. Write the function of `numpy` of that name."
+        )
     return f(*args)
 
 
@@ -365,22 +413,66 @@ def _plain(name: str) -> Any:
 def _plain_value(a: Any) -> Any:
     v = value_of(a)
     if isinstance(v, Tracer):
-        raise TraceError("this function needs the values of a staged array, which do not exist yet.")
+        raise TraceError(
+            "this function needs the values of a staged array, which do not exist yet."
+        )
     return v
 
 
-def _like(fill: float) -> Any:
-    def f(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Any:
+def _like(name: str, fill: float) -> Any:
+    def like(
+        a: Any,
+        dtype: Any = None,
+        order: Any = "K",
+        subok: bool = True,
+        shape: Any = None,
+        *,
+        device: Any = None,
+    ) -> Any:
         s = shape_of(a) if shape is None else shape
-        return constant(a, tuple(s) if isinstance(s, (tuple, list)) else (s,), fill, dtype_of(a) if dtype is None else dtype)
+        return constant(
+            a,
+            tuple(s) if isinstance(s, (tuple, list)) else (s,),
+            fill,
+            dtype_of(a) if dtype is None else dtype,
+        )
 
-    return f
+    like.__name__ = like.__qualname__ = name
+    like.__doc__ = (
+        f"NumPy's ``{name}``; of a tracer an ordinary array, which carries no derivative."
+    )
+    return like
 
 
-def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None) -> Any:
+def ndim(a: Any) -> int:
+    """NumPy's ``ndim``."""
+    return len(shape_of(a))
+
+
+def size(a: Any, axis: int | None = None) -> int:
+    """NumPy's ``size``: how many entries there are, in all or along an axis."""
+    return int(np.prod(shape_of(a))) if axis is None else shape_of(a)[axis]
+
+
+def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+    """NumPy's ``copy``; of a tracer a traced array that shares no memory with it."""
+    return shape.copied(as_operand(a))
+
+
+def clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: Any = None,
+    *,
+    min: Any = None,
+    max: Any = None,
+) -> Any:
     """NumPy's ``clip``: minimum(maximum(a, a_min), a_max); ties share the derivative."""
     if out is not None:
-        raise TraceError("clip: the keyword `out` is not supported on traced arrays. Use the returned array.")
+        raise TraceError(
+            "clip: the keyword `out` is not supported on traced arrays. Use the returned array."
+        )
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     if low is not None:
         a = elementwise.maximum(a, low)
@@ -407,7 +499,9 @@ def where(condition: Any, *branches: Any) -> Any:
 
 
 def _refuse_sort(self: Any, *args: Any, **kw: Any) -> Any:
-    raise TraceError("x.sort() sorts in place, and a traced array cannot be written into. Write x = np.sort(x).")
+    raise TraceError(
+        "x.sort() sorts in place, and a traced array cannot be written into. Write x = np.sort(x)."
+    )
 
 
 def _refuse_tolist(self: Any, *args: Any) -> Any:
@@ -418,15 +512,18 @@ numpy_functions.update(
     {
         np.clip: clip,
         np.round: round_,
+        np.around: round_,
         np.where: where,
         np.shape: shape_of,
-        np.ndim: lambda a: len(shape_of(a)),
-        np.size: lambda a, axis=None: int(np.prod(shape_of(a))) if axis is None else shape_of(a)[axis],
-        np.zeros_like: _like(0),
-        np.ones_like: _like(1),
-        np.empty_like: _like(0),
-        np.copy: lambda a, order="K", subok=False: a * 1,
-        np.result_type: lambda *xs: np.result_type(*[dtype_of(x) if isinstance(x, Tracer) else x for x in xs]),
+        np.ndim: ndim,
+        np.size: size,
+        np.zeros_like: _like("zeros_like", 0),
+        np.ones_like: _like("ones_like", 1),
+        np.empty_like: _like("empty_like", 0),
+        np.copy: copy,
+        np.result_type: lambda *xs: np.result_type(
+            *[dtype_of(x) if isinstance(x, Tracer) else x for x in xs]
+        ),
         np.iscomplexobj: lambda x: dtype_of(x).kind == "c",
         np.isrealobj: lambda x: dtype_of(x).kind != "c",
         np.may_share_memory: lambda a, b, max_work=None: False,
@@ -440,14 +537,19 @@ numpy_functions.update(
         np.linalg.tensordot: contract.tensordot,
         np.linalg.matrix_transpose: shape.matrix_transpose,
         np.linalg.diagonal: lambda x, /, *, offset=0: contract.diagonal(x, offset, -2, -1),
-        np.linalg.trace: lambda x, /, *, offset=0, dtype=None: contract.trace(x, offset, -2, -1, dtype),
+        np.linalg.trace: lambda x, /, *, offset=0, dtype=None: contract.trace(
+            x, offset, -2, -1, dtype
+        ),
         np.linalg.vector_norm: linalg.vector_norm,
         np.linalg.matrix_norm: linalg.matrix_norm,
         np.linalg.vecdot: contract.vecdot,
     }
 )
 numpy_functions.update(
-    {getattr(np, name): _plain(name) for name in ("array_equal", "array_equiv", "allclose", "isclose", "searchsorted")}
+    {
+        getattr(np, name): _plain(name)
+        for name in ("array_equal", "array_equiv", "allclose", "isclose", "searchsorted")
+    }
 )
 methods.update(
     {
@@ -457,7 +559,11 @@ methods.update(
         "tolist": _refuse_tolist,
         "item": lambda self, *args: float(self),
         "conj": lambda self: self if dtype_of(self).kind != "c" else elementwise.multiply(self, 1),
-        "device": property(lambda self: device_of(value_of(self)) if not isinstance(value_of(self), Tracer) else None),
+        "device": property(
+            lambda self: (
+                device_of(value_of(self)) if not isinstance(value_of(self), Tracer) else None
+            )
+        ),
     }
 )
 
@@ -471,6 +577,7 @@ def install() -> None:
         divide=elementwise.divide,
         negative=elementwise.negative,
         square=elementwise.square,
+        contract=contract.contract,
         sum=reduce.sum_p,
         elsewhere=elsewhere,
         admit=admit,
@@ -517,7 +624,7 @@ def install() -> None:
             "eq": compare.equal,
             "ne": compare.not_equal,
         },
-        ufuncs={**ufuncs, np.matmul: contract.matmul},
+        ufuncs={**ufuncs, np.matmul: core.traced_matmul},
         ufunc_methods=ufunc_methods,
         functions={**numpy_functions, np.sum: core.traced_sum},
     )

@@ -45,6 +45,7 @@ class Backend:
         "index_put",
         "take",
         "take_along_axis",
+        "where",
         "adam_step",
         "adamw_step",
     )
@@ -220,6 +221,11 @@ class Backend:
             An index is out of range.
         """
         entries: Array = self.xp.take_along_axis(x, indices, axis)
+        return entries
+
+    def where(self, condition: Array | bool, x: Array | float, y: Array | float) -> Array:
+        """Return `numpy.where`."""
+        entries: Array = self.xp.where(condition, x, y)
         return entries
 
     # --- optimizer steps, in place --------------------------------------------------------------

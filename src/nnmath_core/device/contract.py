@@ -28,11 +28,10 @@ class _Side:
     `first` and `second` are the letters that become the last two axes, `batch` those in front.
     """
 
-    __slots__ = ("first", "labels", "order", "second", "single", "summed", "trivial", "vector")
+    __slots__ = ("first", "order", "second", "single", "summed", "trivial", "vector")
 
     def __init__(self, labels: str, summed: str, batch: str, first: str, second: str) -> None:
         kept = "".join(label for label in labels if label not in summed)
-        self.labels = labels
         self.summed = tuple(labels.index(label) for label in summed)
         order = tuple(kept.index(label) for label in batch + first + second)
         self.order = None if order == tuple(range(len(order))) else order
@@ -74,10 +73,8 @@ class Contraction:
 
     def __init__(self, spec: Spec) -> None:
         in_x, in_y, out = self.spec = spec
-        if any(len(set(labels)) != len(labels) for labels in spec) or not set(out) <= {
-            *in_x,
-            *in_y,
-        }:
+        repeated = any(len(set(labels)) != len(labels) for labels in spec)
+        if repeated or not set(out) <= set(in_x + in_y):
             raise ShapeError(
                 f"contract: `spec` must name each axis of an operand by a letter of its own and "
                 f"the result by letters of the operands, got {spec}."
@@ -91,22 +88,29 @@ class Contraction:
             inner = other  # these axes lie together in y: merging them there needs no copy
         alone_x = "".join(c for c in in_x if c not in in_y and c not in out)
         alone_y = "".join(c for c in in_y if c not in in_x and c not in out)
-        # the operand whose free letters come first in the result is the left factor, so that the
-        # usual results are contiguous
+        # the left factor has the free letter that comes first in the result: usual results are
+        # contiguous then
         free_out = [c for c in out if c not in batch]
         self.swap = bool(free_out) and free_out[0] in free_y
-        x = (in_x, alone_x, batch, free_x)
-        y = (in_y, alone_y, batch, free_y)
-        (left, right) = (y, x) if self.swap else (x, y)
-        self.left = _Side(*left, inner)
-        self.right = _Side(right[0], right[1], batch, inner, right[3])
+        x, y = (in_x, alone_x, free_x), (in_y, alone_y, free_y)
+        (left, left_alone, rows), (right, right_alone, columns) = (y, x) if self.swap else (x, y)
+        self.left = _Side(left, left_alone, batch, rows, inner)
+        self.right = _Side(right, right_alone, batch, inner, columns)
         plain = self.left.trivial and self.right.trivial and len(inner) == 1
         self.direct = plain and not alone_x and not alone_y
-        self.merged = not plain and not (self.left.single and self.right.single)
-        made = batch + left[3] + right[3]
+        lacking = bool(batch) and not (rows and columns)  # an axis of length 1 stands for it
+        self.merged = len(rows) > 1 or len(columns) > 1 or lacking
+        made = batch + rows + columns
         self.order = None if made == out else tuple(made.index(c) for c in out)
         # without a contracted letter the product is elementwise over axes lined up with the result
-        self.expand = None if inner else (_lined_up(x, out), _lined_up(y, out))
+        self.expand = (
+            None
+            if inner
+            else (
+                _lined_up(in_x, alone_x, out),
+                _lined_up(in_y, alone_y, out),
+            )
+        )
 
     def __call__(
         self, xp: Any, matmul: Callable[[Array, Array], Array], x: Array, y: Array
@@ -147,9 +151,8 @@ class Contraction:
         return rows + self.right.sorted_shape(right)[right.ndim - self.right.second :]
 
 
-def _lined_up(operand: tuple[str, ...], out: str) -> tuple[Any, Any, Any]:
+def _lined_up(labels: str, alone: str, out: str) -> tuple[Any, Any, Any]:
     """Axes to sum, the order of the rest as in ``out``, and the index that adds what lacks."""
-    labels, alone = operand[0], operand[1]
     kept = "".join(c for c in labels if c not in alone)
     order = tuple(kept.index(c) for c in out if c in kept)
     index = tuple(slice(None) if c in kept else None for c in out)

@@ -199,9 +199,9 @@ class CudaBackend(Backend):
         """Return `numpy.take`; see `Backend.take` and `index_get`."""
         with self.scope():
             axis = axis + x.ndim if axis < 0 else axis
-            on_device: Array = self.cupy.asarray(indices)
-            self._require_range(on_device, x.shape[axis], axis)
-            return super().take(x, on_device, axis=axis)
+            at: Array = np.asarray(indices) if isinstance(indices, int) else indices
+            self._require_range(at, x.shape[axis], axis)
+            return super().take(x, self.cupy.asarray(at), axis=axis)
 
     def take_along_axis(self, x: Array, indices: Array, *, axis: int) -> Array:
         """Return `numpy.take_along_axis`; see `Backend.take_along_axis` and `index_get`."""
@@ -235,6 +235,12 @@ class CudaBackend(Backend):
                 f"index {high if high >= size else low} is out of bounds for axis {axis} "
                 f"with size {size}"
             )
+
+    def where(self, condition: Array | bool, x: Array | float, y: Array | float) -> Array:
+        """Return `numpy.where`; CuPy's takes no condition that is a plain boolean."""
+        if not isinstance(condition, self.cupy.ndarray):
+            condition = self.xp.asarray(condition)
+        return self.xp.where(condition, x, y)  # type: ignore[no-any-return]
 
     # --- our kernels ----------------------------------------------------------------------------
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from nnmath_core.errors import DomainError
+from nnmath_core.io.replacing import replacing
 from nnmath_core.io.structure import Encoder, decode
 from nnmath_core.typing import Array, Tree
 
@@ -76,7 +75,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         raise FileNotFoundError(f"save: there is no folder {folder!r}. Create it first.")
     encoder = Encoder()
     structure = json.dumps({"format": _FORMAT, "tree": encoder.encode(tree)}, allow_nan=False)
-    with _replacing(target) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing(target) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_member(_STRUCTURE), structure)
         for name, array in encoder.arrays.items():
             with archive.open(_member(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -183,33 +182,3 @@ def _damage(name: str) -> Iterator[None]:
 def _member(name: str) -> zipfile.ZipInfo:
     """Return a member's header with a fixed date: the same tree gives the same bytes."""
     return zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-
-
-@contextlib.contextmanager
-def _replacing(target: str) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of ``target`` when the block ends well."""
-    folder, base = os.path.split(target)
-    beside = os.path.join(folder, f".{base}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if os.path.exists(target):
-            shutil.copymode(target, beside)
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the renaming itself survive a crash; a folder cannot be opened on Windows."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

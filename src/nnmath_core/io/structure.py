@@ -166,7 +166,10 @@ class Decoder:
             return complex(*map(float.fromhex, value))
         if kind == "dtype":
             dtype = np.dtype(value)
-            return dtype.type if "type" in node else dtype
+            found = dtype.type if "type" in node else dtype
+            if _given(like) and isinstance(like, np.dtype) == ("type" in node):
+                raise TreeError(_differ(path, describe(found), describe(like)))
+            return found
         if kind in ("array", "scalar"):
             return self._array(kind, value, like, path)
         if kind in ("list", "tuple"):
@@ -211,7 +214,7 @@ class Decoder:
         found = _find(name)
         if not _given(like):
             if found is None:
-                raise TreeError(_needs_like(path, "the function", name))
+                raise TreeError(_needs_like(path, "function", name))
             return found
         if not callable(like) or _reference(like).partition(":")[2] != name.partition(":")[2]:
             raise TreeError(_differ(path, name, describe(like)))
@@ -226,7 +229,7 @@ class Decoder:
         else:
             cls = _find(name)
             if not isinstance(cls, type):
-                raise TreeError(_needs_like(path, "the class", name))
+                raise TreeError(_needs_like(path, "class", name))
         expected = _field_names(cls, kind)
         saved = [field for field, _ in fields]
         if expected != saved:
@@ -292,8 +295,8 @@ def _differ(path: str, saved: str, given: str) -> str:
 
 def _needs_like(path: str, what: str, name: str) -> str:
     return (
-        f"load: `tree{path}` was saved with {what} {name}, which is not of nnmath_core and is not "
-        "imported. Pass a tree of the same structure as `like=`."
+        f"load: `tree{path}` was saved with the {what} {name}, which is none of nnmath_core, and "
+        "nothing else is imported. Pass a tree of the same structure as `like=`."
     )
 
 
@@ -303,7 +306,8 @@ def _reference(x: Any) -> str:
     What has no name of its own (a bound method, a partial) gets one that is never found.
     """
     if isinstance(x, np.ufunc):
-        return f"ufunc:{x.__name__}"
+        home = "ufunc" if getattr(np, x.__name__, None) is x else "ufunc of others"
+        return f"{home}:{x.__name__}"
     if isinstance(x, Primitive):
         return f"primitive:{x.name}"
     if isinstance(x, type | FunctionType):
@@ -319,7 +323,7 @@ def _find(name: str) -> Any:
         return found if isinstance(found, np.ufunc) else None
     if module == "primitive":
         return REGISTRY.get(qualified)
-    if module.partition(".")[0] != "nnmath_core":
+    if module.partition(".")[0] != "nnmath_core" or "__main__" in module:
         return None
     try:
         found = importlib.import_module(module)

@@ -1,7 +1,7 @@
 """NumPy's functions for plain arrays, device arrays and tracers.
 
-Names, signatures and results are NumPy's. On a plain array a function runs at once on the array's device; on a tracer it
-is recorded. Creation functions make arrays on the default device (`nnmath_core.default_device`). Everything that
+Names, signatures and results are NumPy's. On a plain array a function runs at once on the array's device; on a tracer
+it is recorded. Creation functions make arrays on the default device (`nnmath_core.default_device`). Everything that
 differentiates when it is called as ``numpy.f`` on a tracer is here too; what is not here yet raises AttributeError.
 """
 
@@ -30,8 +30,9 @@ from numpy import (
 )
 
 from nnmath_core._ext._autodiff import Tracer as _Tracer
+from nnmath_core._ext._autodiff import install as _install
+from nnmath_core._ext._autodiff import shape_of as shape
 from nnmath_core._ext._autodiff import traced_sum as sum
-from nnmath_core.autodiff import wiring as _wiring
 from nnmath_core.autodiff.ops.compare import (
     equal,
     greater,
@@ -62,6 +63,7 @@ from nnmath_core.autodiff.ops.contract import (
     vdot,
     vecdot,
 )
+from nnmath_core.autodiff.ops.conventions import numpy_functions as _functions
 from nnmath_core.autodiff.ops.elementwise import (
     absolute,
     add,
@@ -107,7 +109,29 @@ from nnmath_core.autodiff.ops.elementwise import (
     tanh,
     trunc,
 )
-from nnmath_core.autodiff.ops.index import argsort, compress, extract, nonzero, sort, take, take_along_axis
+from nnmath_core.autodiff.ops.index import (
+    argsort,
+    compress,
+    extract,
+    nonzero,
+    sort,
+    take,
+    take_along_axis,
+)
+from nnmath_core.autodiff.ops.join import (
+    array_split,
+    column_stack,
+    concatenate,
+    dstack,
+    hstack,
+    pad,
+    repeat,
+    roll,
+    split,
+    stack,
+    tile,
+    vstack,
+)
 from nnmath_core.autodiff.ops.linalg import tril, triu
 from nnmath_core.autodiff.ops.reduce import (
     all,
@@ -128,47 +152,225 @@ from nnmath_core.autodiff.ops.reduce import (
     var,
 )
 from nnmath_core.autodiff.ops.shape import (
-    array_split,
     astype,
     atleast_1d,
     atleast_2d,
     atleast_3d,
     broadcast_arrays,
     broadcast_to,
-    column_stack,
-    concatenate,
-    dstack,
     expand_dims,
     flip,
     fliplr,
     flipud,
-    hstack,
     imag,
     matrix_transpose,
     moveaxis,
-    pad,
     permute_dims,
     ravel,
     real,
-    repeat,
     reshape,
-    roll,
-    split,
     squeeze,
-    stack,
     swapaxes,
-    tile,
     transpose,
-    vstack,
 )
-from nnmath_core.autodiff.wiring import clip, where
+from nnmath_core.autodiff.wiring import clip, copy, ndim, size, where
 from nnmath_core.autodiff.wiring import round_ as round
 from nnmath_core.device import backend_for as _backend_for
 from nnmath_core.device import current_default_device as _current_default_device
 from nnmath_core.numpy import linalg
 
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "arange",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "argmax",
+    "argmin",
+    "argsort",
+    "around",
+    "array",
+    "array_split",
+    "asarray",
+    "asin",
+    "asinh",
+    "astype",
+    "atan",
+    "atan2",
+    "atanh",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "average",
+    "bool_",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "cbrt",
+    "ceil",
+    "clip",
+    "column_stack",
+    "compress",
+    "concat",
+    "concatenate",
+    "copy",
+    "cos",
+    "cosh",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "diag",
+    "diagonal",
+    "diff",
+    "divide",
+    "dot",
+    "dstack",
+    "dtype",
+    "e",
+    "einsum",
+    "empty",
+    "empty_like",
+    "equal",
+    "euler_gamma",
+    "exp",
+    "exp2",
+    "expand_dims",
+    "expm1",
+    "extract",
+    "eye",
+    "flip",
+    "fliplr",
+    "flipud",
+    "float32",
+    "float64",
+    "floor",
+    "floor_divide",
+    "full",
+    "greater",
+    "greater_equal",
+    "hstack",
+    "hypot",
+    "identity",
+    "imag",
+    "inf",
+    "inner",
+    "int32",
+    "int64",
+    "intp",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "linalg",
+    "linspace",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "matmul",
+    "matrix_transpose",
+    "matvec",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mod",
+    "moveaxis",
+    "multiply",
+    "nan",
+    "ndim",
+    "negative",
+    "newaxis",
+    "nonzero",
+    "not_equal",
+    "ones",
+    "ones_like",
+    "outer",
+    "pad",
+    "permute_dims",
+    "pi",
+    "positive",
+    "pow",
+    "power",
+    "prod",
+    "ptp",
+    "ravel",
+    "real",
+    "reciprocal",
+    "remainder",
+    "repeat",
+    "reshape",
+    "result_type",
+    "rint",
+    "roll",
+    "round",
+    "shape",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "size",
+    "sort",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "tan",
+    "tanh",
+    "tensordot",
+    "tile",
+    "trace",
+    "transpose",
+    "tri",
+    "tril",
+    "triu",
+    "true_divide",
+    "trunc",
+    "var",
+    "vdot",
+    "vecdot",
+    "vstack",
+    "where",
+    "zeros",
+    "zeros_like",
+]
+
 abs = absolute
-acos, acosh, asin, asinh, atan, atan2, atanh = arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh
+acos, acosh, asin, asinh, atan, atan2, atanh = (
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+)
 amax, amin = max, min
 concat = concatenate
 mod = remainder
@@ -195,13 +397,9 @@ linspace = _creation("linspace")
 ones = _creation("ones")
 tri = _creation("tri")
 zeros = _creation("zeros")
-zeros_like = _wiring.numpy_functions[_np.zeros_like]
-ones_like = _wiring.numpy_functions[_np.ones_like]
-empty_like = _wiring.numpy_functions[_np.empty_like]
-shape = _wiring.numpy_functions[_np.shape]
-ndim = _wiring.numpy_functions[_np.ndim]
-size = _wiring.numpy_functions[_np.size]
-copy = _wiring.numpy_functions[_np.copy]
+zeros_like = _functions[_np.zeros_like]
+ones_like = _functions[_np.ones_like]
+empty_like = _functions[_np.empty_like]
 
 
 def asarray(a: Any, dtype: Any = None) -> Any:
@@ -215,16 +413,16 @@ def asarray(a: Any, dtype: Any = None) -> Any:
 
 
 def _holds_tracer(a: Any) -> bool:
-    return isinstance(a, _Tracer) or (isinstance(a, (list, tuple)) and True in map(_holds_tracer, a))
+    return isinstance(a, _Tracer) or (
+        isinstance(a, (list, tuple)) and True in map(_holds_tracer, a)
+    )
 
 
 array = asarray
-
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "Any")]
 
 
 def _namespace(api_version: str | None) -> Any:
     return _sys.modules[__name__]
 
 
-_wiring.core.install(namespace=_namespace)
+_install(namespace=_namespace)

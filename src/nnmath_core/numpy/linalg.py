@@ -7,7 +7,16 @@ from typing import Any
 from nnmath_core.autodiff.ops.contract import diagonal as _diagonal
 from nnmath_core.autodiff.ops.contract import matmul, outer, tensordot, vecdot
 from nnmath_core.autodiff.ops.contract import trace as _trace
-from nnmath_core.autodiff.ops.linalg import cholesky, det, inv, matrix_norm, norm, slogdet, solve, vector_norm
+from nnmath_core.autodiff.ops.linalg import (
+    cholesky,
+    det,
+    inv,
+    matrix_norm,
+    norm,
+    slogdet,
+    solve,
+    vector_norm,
+)
 from nnmath_core.autodiff.ops.shape import matrix_transpose
 
 __all__ = [

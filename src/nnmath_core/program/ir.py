@@ -48,13 +48,15 @@ class Program:
     structure and shapes it was staged for.
     """
 
-    def __init__(self, recording: Recording, in_def: TreeDef, outputs: list[Any], out_def: TreeDef, name: str) -> None:
+    def __init__(
+        self, recording: Recording, in_def: TreeDef, outputs: list[Any], out_def: TreeDef, name: str
+    ) -> None:
         self.equations = tuple(Equation(*e) for e in recording.equations)
         self.inputs = tuple(recording.inputs)
         self.constants = dict(recording.constants)
         self.outputs = tuple(outputs)
         self.name = name
-        self._recorded = list(recording.equations)
+        self._recorded = _with_spent(recording.equations, {*self.constants, *self.outputs})
         self._in_def = in_def
         self._out_def = out_def
 
@@ -62,13 +64,15 @@ class Program:
         """Run the program: the result of the staged function for these arguments."""
         leaves, d = flatten(args)
         if d != self._in_def:
-            raise TreeError(f"{self.name}: the program was staged for arguments {self._in_def}, got {d}.")
+            raise TreeError(
+                f"{self.name}: the program was staged for arguments {self._in_def}, got {d}."
+            )
         env: dict[Any, Any] = dict(self.constants)
         for i, (v, x) in enumerate(zip(self.inputs, leaves, strict=True)):
             if shape_of(x) != v.shape or dtype_of(x) != v.dtype:
                 raise ShapeError(
-                    f"{self.name}: input {i} was staged as {v.dtype}{list(v.shape)}, got {dtype_of(x)}{list(shape_of(x))}. "
-                    "Stage again for other shapes or dtypes."
+                    f"{self.name}: input {i} was staged as {v.dtype}{list(v.shape)}, got "
+                    f"{dtype_of(x)}{list(shape_of(x))}. Stage again for other shapes or dtypes."
                 )
             env[v] = x
         replay(self._recorded, env)
@@ -80,7 +84,9 @@ class Program:
         for e in self.equations:
             params = "".join(f", {k}={_shown(p)}" for k, p in e.params.items())
             outs = ", ".join(map(_declared, e.outputs))
-            lines.append(f"  {outs} = {e.primitive.name}({', '.join(map(_operand, e.operands))}{params})")
+            lines.append(
+                f"  {outs} = {e.primitive.name}({', '.join(map(_operand, e.operands))}{params})"
+            )
         lines.append(f"  return {', '.join(map(_operand, self.outputs))}")
         return "\n".join(lines)
 
@@ -88,13 +94,27 @@ class Program:
         return f"Program({self.name}: {len(self.inputs)} inputs, {len(self.equations)} equations)"
 
 
+def _with_spent(equations: list[Any], kept: set[Any]) -> list[Any]:
+    """Add to each equation the variables that nobody reads after it, those of ``kept`` excepted."""
+    seen, out = set(kept), []
+    for primitive, operands, outputs, params in reversed(equations):
+        used = {x for x in operands if isinstance(x, Var)} | set(outputs)
+        out.append((primitive, operands, outputs, params, tuple(used - seen)))
+        seen |= used
+    return out[::-1]
+
+
 def _declared(v: Var) -> str:
-    kind = {"float64": "f64", "float32": "f32", "int64": "i64", "bool": "bool"}.get(str(v.dtype), str(v.dtype))
+    kind = {"float64": "f64", "float32": "f32", "int64": "i64", "bool": "bool"}.get(
+        str(v.dtype), str(v.dtype)
+    )
     return f"v{v.number}:{kind}[{','.join(map(str, v.shape))}]"
 
 
 def _operand(x: Any) -> str:
-    return f"v{x.number}" if isinstance(x, Var) else repr(x.item() if isinstance(x, np.generic) else x)
+    return (
+        f"v{x.number}" if isinstance(x, Var) else repr(x.item() if isinstance(x, np.generic) else x)
+    )
 
 
 def _shown(p: Any) -> str:

@@ -54,7 +54,9 @@ def stage(f: Callable[..., Any], *args: Any) -> Program:
     leaves, in_def = flatten(args)
     for i, x in enumerate(leaves):
         if dtype_of(x).kind not in "biufc":
-            raise DtypeError(f"stage: leaf {i} of the arguments must be a numeric array, got {dtype_of(x)}.")
+            raise DtypeError(
+                f"stage: leaf {i} of the arguments must be a numeric array, got {dtype_of(x)}."
+            )
     recording, outputs, out_def = stage_door(f, args)
     return Program(recording, in_def, outputs, out_def, getattr(f, "__name__", type(f).__name__))
 
@@ -92,7 +94,8 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
     require_callable("linearize", "f", f)
     leaves, d = flatten(primals)
     values = [
-        x if type(x) is float else leaf_value("linearize", x, f"argument {i}") for i, x in enumerate(leaves)
+        x if type(x) is float else leaf_value("linearize", x, f"argument {i}")
+        for i, x in enumerate(leaves)
     ]
     found: list[Any] = []
 
@@ -103,12 +106,17 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
 
     examples = unflatten(d, [Aval(shape_of(v), dtype_of(v)) for v in values])
     recording, outputs, out_def = stage_door(of_tangent, examples)
-    program = Program(recording, d, outputs, out_def, f"jvp of {getattr(f, '__name__', type(f).__name__)}")
+    program = Program(
+        recording, d, outputs, out_def, f"jvp of {getattr(f, '__name__', type(f).__name__)}"
+    )
 
     def f_jvp(*tangents: Any) -> Any:
         ts, td = flatten(tangents)
         if td == d:
-            ts = [tangent_value("linearize", t, v, f"tangent {i}") for i, (t, v) in enumerate(zip(ts, values, strict=True))]
+            ts = [
+                tangent_value("linearize", t, v, f"tangent {i}")
+                for i, (t, v) in enumerate(zip(ts, values, strict=True))
+            ]
             tangents = unflatten(d, ts)
         return program(*tangents)
 

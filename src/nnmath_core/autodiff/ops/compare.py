@@ -53,7 +53,9 @@ def _logic(name: str) -> Primitive:
 
 def _test(name: str) -> Primitive:
     values = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan])
-    return Primitive(name, elementwise=True, differentiable=False, samples=lambda d: [sample(values)])
+    return Primitive(
+        name, elementwise=True, differentiable=False, samples=lambda d: [sample(values)]
+    )
 
 
 equal = _compare("equal")
@@ -66,13 +68,15 @@ logical_and = _logic("logical_and")
 logical_or = _logic("logical_or")
 logical_xor = _logic("logical_xor")
 logical_not = Primitive(
-    "logical_not", elementwise=True, differentiable=False, samples=lambda d: [sample(d.mask(3, 4)), sample(d.mask(1))]
+    "logical_not",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.mask(3, 4)), sample(d.mask(1))],
 )
 isnan = _test("isnan")
 isinf = _test("isinf")
 isfinite = _test("isfinite")
 signbit = _test("signbit")
-
 
 
 def _boolean(name: str, logical: Primitive) -> Callable[..., Any]:
@@ -81,7 +85,9 @@ def _boolean(name: str, logical: Primitive) -> Callable[..., Any]:
     def f(*xs: Any) -> Any:
         for x in xs:
             if dtype_of(x) != np.bool_:
-                raise DtypeError(f"{name}: traced operands must be boolean masks, got {dtype_of(x)}.")
+                raise DtypeError(
+                    f"{name}: traced operands must be boolean masks, got {dtype_of(x)}."
+                )
         return logical(*xs)
 
     return f

@@ -6,6 +6,7 @@ lacks are summed. Its derivative rules and its batching rule are arithmetic on l
 
 from __future__ import annotations
 
+import functools
 import operator
 import string
 
@@ -50,17 +51,21 @@ __all__ = [
 
 
 # ---------------------------------------------------------------------------------------------- contract
+@functools.lru_cache(maxsize=1024)
+def _transposed_spec(spec, i):
+    """Labels of the product that gives operand i's cotangent, and its axes that were summed away alone."""
+    a, b, o = spec
+    mine, other = (a, b) if i == 0 else (b, a)
+    have = set(o) | set(other)
+    target = "".join(c for c in mine if c in have)
+    return (o, other, target), tuple(k for k, c in enumerate(mine) if c not in have)
+
+
 def _contract_rule(i):
     def rule(g, xs, y, *, spec):
-        a, b, o = spec
-        mine, other = (a, b) if i == 0 else (b, a)
-        have = set(o) | set(other)
-        target = "".join(c for c in mine if c in have)
-        r = contract(g, xs[1 - i], spec=(o, other, target))
-        if target != mine:  # a label of this operand alone was summed away: its entries all count once
-            axes = tuple(k for k, c in enumerate(mine) if c not in have)
-            r = _spread(r, xs[i].shape, axes, False)
-        return r
+        back, lonely = _transposed_spec(spec, i)
+        r = contract(g, xs[1 - i], spec=back)
+        return _spread(r, xs[i].shape, lonely, False) if lonely else r
 
     return rule
 
@@ -119,7 +124,11 @@ diagonal_p = Primitive(
     through=lambda m, i, xs, y, *, k: embed_diagonal_p(m, k=k, shape=xs[0].shape),
     shape=lambda x, *, k: Aval((*x.shape[:-2], len(_diagonal_index(x.shape, k)[1])), dtype_of(x)),
     batch=lambda on, v, size, *, k: diagonal_p(v[0], k=k),
-    samples=lambda d: [sample(d.normal(3, 4), k=0), sample(d.normal(2, 3, 3), k=-1), sample(d.normal(2, 4), k=2)],
+    samples=lambda d: [
+        sample(d.normal(3, 4), k=0),
+        sample(d.normal(2, 3, 3), k=-1),
+        sample(d.normal(2, 4), k=2),
+    ],
 )
 embed_diagonal_p = Primitive(
     "embed_diagonal",
@@ -130,7 +139,10 @@ embed_diagonal_p = Primitive(
     through=lambda m, i, xs, y, *, k, shape: diagonal_p(m, k=k),
     shape=lambda g, *, k, shape: Aval(shape, dtype_of(g)),
     batch=lambda on, v, size, *, k, shape: embed_diagonal_p(v[0], k=k, shape=(size, *shape)),
-    samples=lambda d: [sample(d.normal(3), k=0, shape=(3, 3)), sample(d.normal(2, 2), k=1, shape=(2, 3, 3))],
+    samples=lambda d: [
+        sample(d.normal(3), k=0, shape=(3, 3)),
+        sample(d.normal(2, 2), k=1, shape=(2, 3, 3)),
+    ],
 )
 
 
@@ -175,7 +187,9 @@ def matmul(x1, x2, /):
     x1, x2 = as_operand(x1), as_operand(x2)
     sa, sb = shape_of(x1), shape_of(x2)
     if not sa or not sb:
-        raise _mismatch("matmul", sa, sb, "operands must have at least one axis; for a scalar write a * b")
+        raise _mismatch(
+            "matmul", sa, sb, "operands must have at least one axis; for a scalar write a * b"
+        )
     if sa[-1] != sb[-1 if len(sb) == 1 else -2]:
         raise _mismatch("matmul", sa, sb, "the last axis of the first operand must have the length of the "
                         + ("only" if len(sb) == 1 else "second to last") + " axis of the second")  # fmt: skip
@@ -189,7 +203,9 @@ def matmul(x1, x2, /):
     letters = string.ascii_letters[: len(lead)]
     x1, la = _stack_side(x1, sa, "YZ"[2 - min(len(sa), 2) :], lead, letters)
     x2, lb = _stack_side(x2, sb, "ZX" if len(sb) > 1 else "Z", lead, letters)
-    return contract(x1, x2, spec=(la, lb, letters + ("Y" if len(sa) > 1 else "") + ("X" if len(sb) > 1 else "")))
+    return contract(
+        x1, x2, spec=(la, lb, letters + ("Y" if len(sa) > 1 else "") + ("X" if len(sb) > 1 else ""))
+    )
 
 
 def _stack_side(x, s, tail, lead, letters):
@@ -235,13 +251,22 @@ def tensordot(a, b, axes=2):
     ax, bx = (tuple(t) if isinstance(t, (tuple, list)) else (t,) for t in axes)
     ax = tuple(normal_axis("tensordot", i, na) for i in ax)
     bx = tuple(normal_axis("tensordot", i, nb) for i in bx)
-    if len(ax) != len(bx) or any(shape_of(a)[i] != shape_of(b)[j] for i, j in zip(ax, bx, strict=True)):
-        raise _mismatch("tensordot", shape_of(a), shape_of(b), f"axes {ax} of the first must match axes {bx} of the second")
+    if len(ax) != len(bx) or any(
+        shape_of(a)[i] != shape_of(b)[j] for i, j in zip(ax, bx, strict=True)
+    ):
+        raise _mismatch(
+            "tensordot",
+            shape_of(a),
+            shape_of(b),
+            f"axes {ax} of the first must match axes {bx} of the second",
+        )
     la = list(string.ascii_lowercase[:na])
     lb = list(string.ascii_uppercase[:nb])
     for i, j in zip(ax, bx, strict=True):
         lb[j] = la[i]
-    out = [c for i, c in enumerate(la) if i not in ax] + [c for j, c in enumerate(lb) if j not in bx]
+    out = [c for i, c in enumerate(la) if i not in ax] + [
+        c for j, c in enumerate(lb) if j not in bx
+    ]
     return contract(a, b, spec=("".join(la), "".join(lb), "".join(out)))
 
 
@@ -279,11 +304,15 @@ def _parse(subscripts, shapes):
     left, arrow, out = text.partition("->")
     parts = left.split(",")
     if len(parts) != len(shapes):
-        raise ValueError(f"einsum: {subscripts!r} names {len(parts)} operands and {len(shapes)} were given.")
+        raise ValueError(
+            f"einsum: {subscripts!r} names {len(parts)} operands and {len(shapes)} were given."
+        )
     used = set(text) - set(",.->")
     for c in used:
         if not c.isalpha():
-            raise ValueError(f"einsum: invalid character {c!r} in {subscripts!r}; labels are letters.")
+            raise ValueError(
+                f"einsum: invalid character {c!r} in {subscripts!r}; labels are letters."
+            )
     free = [c for c in string.ascii_letters if c not in used]
     width = 0
     for part, s in zip(parts, shapes, strict=True):
@@ -296,7 +325,9 @@ def _parse(subscripts, shapes):
             n = len(s) - len(part.replace("...", ""))
             part = part.replace("...", dots[width - n :] if n > 0 else "")
         if len(part) != len(s):
-            raise ShapeError(f"einsum: operand {k} has {len(s)} axes and {parts[k]!r} names {len(part)}.")
+            raise ShapeError(
+                f"einsum: operand {k} has {len(s)} axes and {parts[k]!r} names {len(part)}."
+            )
         for c, n in zip(part, s, strict=True):
             if length.setdefault(c, n) != n and 1 not in (n, length[c]):
                 raise ShapeError(
@@ -323,7 +354,9 @@ def _without_repeats(x, labels, length):
             i = labels.index(c)
             j = labels.index(c, i + 1)
             if shape_of(x)[i] != shape_of(x)[j]:
-                raise ShapeError(f"einsum: label {c!r} is repeated with lengths {shape_of(x)[i]} and {shape_of(x)[j]}.")
+                raise ShapeError(
+                    f"einsum: label {c!r} is repeated with lengths {shape_of(x)[i]} and {shape_of(x)[j]}."
+                )
             x = diagonal(x, 0, i, j)
             labels = "".join(k for a, k in enumerate(labels) if a not in (i, j)) + c
     s = shape_of(x)
@@ -354,7 +387,9 @@ def _path(labels, out, length):
 
 
 @implements(np.einsum)
-def einsum(subscripts, /, *operands, out=None, optimize=True, dtype=None, order="K", casting="safe"):
+def einsum(
+    subscripts, /, *operands, out=None, optimize=True, dtype=None, order="K", casting="safe"
+):
     """NumPy's ``einsum``: implicit and explicit outputs, ellipses, repeated labels; the order is planned."""
     refuse("einsum", out=(out, None), dtype=(dtype, None))
     if not isinstance(subscripts, str):

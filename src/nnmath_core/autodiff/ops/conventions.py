@@ -45,11 +45,15 @@ def refuse(who: str, **given: tuple[Any, Any]) -> None:
     for name, (value, default) in given.items():
         if value is not default and value is not NO_VALUE:
             remedy = (
-                "Use the returned array." if name == "out" else "Write it out with the functions that are supported."
+                "Use the returned array."
+                if name == "out"
+                else "Write it out with the functions that are supported."
             )
             if name == "where":
                 remedy = "Write np.where(mask, x, neutral) before the reduction."
-            raise TraceError(f"{who}: the keyword `{name}` is not supported on traced arrays. {remedy}")
+            raise TraceError(
+                f"{who}: the keyword `{name}` is not supported on traced arrays. {remedy}"
+            )
 
 
 def as_operand(x: Any) -> Any:
@@ -126,7 +130,7 @@ def all_batched(on: list[bool], values: list[Any], size: int) -> list[Any]:
 
 
 def expand_batch(x: Any, size: int) -> Any:
-    """x repeated along a new first axis."""
+    """Repeat x along a new first axis."""
     return broadcast_to_primitive()(x, shape=(size, *shape_of(x)))
 
 

@@ -72,7 +72,9 @@ def _unary(name, factor, *, keeps, domain="normal", selects=None, special=(), fo
     """An elementwise primitive of one operand; ``domain`` names the draw of its samples."""
 
     def samples(d):
-        draw = (lambda *s: d.within(*domain, *s)) if isinstance(domain, tuple) else getattr(d, domain)
+        draw = (
+            (lambda *s: d.within(*domain, *s)) if isinstance(domain, tuple) else getattr(d, domain)
+        )
         return [sample(draw(3, 4)), sample(draw(0, 4)), sample(draw())]
 
     return Primitive(
@@ -112,7 +114,12 @@ def _two_apart(d):
     """As `_two`, entries of the two operands never equal or near."""
     x = d.apart(2, 3, 4)
     z = d.apart(7)
-    return [sample(x[0], x[1]), sample(z[:3, None], z[3:]), sample(z, 0.05), sample(d.apart(0, 2), d.apart(2))]
+    return [
+        sample(x[0], x[1]),
+        sample(z[:3, None], z[3:]),
+        sample(z, 0.05),
+        sample(d.apart(0, 2), d.apart(2)),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
@@ -176,21 +183,38 @@ absolute = _unary(
     special=[Special("|x| at 0: 0, the subgradient of least norm", (0.0,), (0.0,))],
 )
 sign = Primitive(
-    "sign", elementwise=True, differentiable=False, samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(1))]
+    "sign",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(1))],
 )
 floor = Primitive(
-    "floor", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+    "floor",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())],
 )
 ceil = Primitive(
-    "ceil", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+    "ceil",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())],
 )
 trunc = Primitive(
-    "trunc", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+    "trunc",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())],
 )
 rint = Primitive(
-    "rint", elementwise=True, differentiable=False, samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())]
+    "rint",
+    elementwise=True,
+    differentiable=False,
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal())],
 )
-floor_divide = Primitive("floor_divide", elementwise=True, differentiable=False, samples=_two_positive)
+floor_divide = Primitive(
+    "floor_divide", elementwise=True, differentiable=False, samples=_two_positive
+)
 remainder = Primitive(
     "remainder",
     elementwise=True,
@@ -333,8 +357,12 @@ def _one_minus_square(x):
     return (1.0 - x) * (1.0 + x)  # 1 - x**2 would cancel beside 1
 
 
-arcsin = _unary("arcsin", lambda g, xs, y: g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9))
-arccos = _unary("arccos", lambda g, xs, y: -g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9))
+arcsin = _unary(
+    "arcsin", lambda g, xs, y: g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9)
+)
+arccos = _unary(
+    "arccos", lambda g, xs, y: -g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9)
+)
 arctan = _unary("arctan", lambda g, xs, y: g / (1.0 + square(xs[0])), keeps="0")
 
 
@@ -362,9 +390,14 @@ cosh = _unary("cosh", lambda g, xs, y: g * sinh(xs[0]), keeps="0")
 tanh = _unary("tanh", lambda g, xs, y: g * (1.0 - y * y), keeps="y")
 arcsinh = _unary("arcsinh", lambda g, xs, y: g / hypot(xs[0], 1.0), keeps="0")
 arccosh = _unary(
-    "arccosh", lambda g, xs, y: g / (sqrt(xs[0] - 1.0) * sqrt(xs[0] + 1.0)), keeps="0", domain=(1.2, 3.0)
+    "arccosh",
+    lambda g, xs, y: g / (sqrt(xs[0] - 1.0) * sqrt(xs[0] + 1.0)),
+    keeps="0",
+    domain=(1.2, 3.0),
 )
-arctanh = _unary("arctanh", lambda g, xs, y: g / _one_minus_square(xs[0]), keeps="0", domain=(-0.9, 0.9))
+arctanh = _unary(
+    "arctanh", lambda g, xs, y: g / _one_minus_square(xs[0]), keeps="0", domain=(-0.9, 0.9)
+)
 
 # ---------------------------------------------------------------------------------------------- special functions
 erf = _unary(

@@ -23,11 +23,21 @@ from nnmath_core.autodiff.ops.conventions import (
     shape_of,
 )
 from nnmath_core.autodiff.ops.elementwise import where
-from nnmath_core.autodiff.ops.shape import broadcast_to, cast, moveaxis, ravel, reshape_p
+from nnmath_core.autodiff.ops.shape import broadcast_to, cast, copied, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.errors import ShapeError, TraceError
 
-__all__ = ["argsort", "at", "compress", "extract", "getitem", "nonzero", "sort", "take", "take_along_axis"]
+__all__ = [
+    "argsort",
+    "at",
+    "compress",
+    "extract",
+    "getitem",
+    "nonzero",
+    "sort",
+    "take",
+    "take_along_axis",
+]
 
 _BASIC = (int, np.integer, slice, type(None), type(...))
 
@@ -44,7 +54,9 @@ slice_p = Primitive(
     view=True,
     vjp=(lambda g, xs, y, *, index: unslice_p(g, index=index, shape=xs[0].shape),),
     keeps=("",),
-    selects=lambda i, xs, y, *, index: unslice_p(np.ones(y.shape, bool), index=index, shape=xs[0].shape),
+    selects=lambda i, xs, y, *, index: unslice_p(
+        np.ones(y.shape, bool), index=index, shape=xs[0].shape
+    ),
     through=lambda m, i, xs, y, *, index: unslice_p(m, index=index, shape=xs[0].shape),
     shape=lambda x, *, index: Aval(_sliced_shape(x.shape, index), dtype_of(x)),
     batch=lambda on, v, size, *, index: slice_p(v[0], index=_batched_index(index)),
@@ -69,7 +81,9 @@ unslice_p = Primitive(
     keeps=("",),
     through=lambda m, i, xs, y, *, index, shape: slice_p(m, index=index),
     shape=lambda g, *, index, shape: Aval(shape, dtype_of(g)),
-    batch=lambda on, v, size, *, index, shape: unslice_p(v[0], index=_batched_index(index), shape=(size, *shape)),
+    batch=lambda on, v, size, *, index, shape: unslice_p(
+        v[0], index=_batched_index(index), shape=(size, *shape)
+    ),
     samples=lambda d: [
         sample(d.normal(2, 5), index=(slice(1, 4, 2), slice(None)), shape=(4, 5)),
         sample(d.normal(5), index=(2, slice(None, None, -1)), shape=(4, 5)),
@@ -83,7 +97,9 @@ def _batch_take(on, v, size, *, axis):
     if not on[1]:
         return take_p(x, i, axis=axis + 1)
     if not on[0]:
-        y = take_p(x, i, axis=axis)  # x without batch: the index axes, batch first among them, stand at `axis`
+        y = take_p(
+            x, i, axis=axis
+        )  # x without batch: the index axes, batch first among them, stand at `axis`
         return moveaxis(y, axis, 0)
     x, s = moveaxis(x, axis + 1, 1), shape_of(x)
     n = s[axis + 1]
@@ -92,7 +108,9 @@ def _batch_take(on, v, size, *, axis):
     offset = np.arange(size).reshape((size,) + (1,) * (ndim_of(i) - 1)) * n
     y = take_p(flat, where(i < 0, i + n, i) + beside(i, offset), axis=0)
     k = ndim_of(i)
-    return moveaxis(y, tuple(range(1, k)), tuple(range(axis + 1, axis + k))) if k > 1 and axis else y
+    return (
+        moveaxis(y, tuple(range(1, k)), tuple(range(axis + 1, axis + k))) if k > 1 and axis else y
+    )
 
 
 take_p = Primitive(
@@ -103,7 +121,9 @@ take_p = Primitive(
     keeps=("1", ""),
     selects=lambda i, xs, y, *, axis: _reached(xs[1], axis, xs[0].shape, y.shape),
     through=lambda m, i, xs, y, *, axis: scatter_add_p(m, xs[1], axis=axis, shape=xs[0].shape) > 0,
-    shape=lambda x, i, *, axis: Aval(x.shape[:axis] + shape_of_operand(i) + x.shape[axis + 1 :], dtype_of(x)),
+    shape=lambda x, i, *, axis: Aval(
+        x.shape[:axis] + shape_of_operand(i) + x.shape[axis + 1 :], dtype_of(x)
+    ),
     batch=_batch_take,
     samples=lambda d: [
         sample(d.normal(4, 3), d.index(4, 5), axis=0),
@@ -136,13 +156,19 @@ def _batch_scatter(on, v, size, *, axis, shape):
         g = moveaxis(g, tuple(range(axis + 1, axis + 1 + k)), tuple(range(1, 1 + k)))
     rest = shape[:axis] + shape[axis + 1 :]
     offset = np.arange(size).reshape((size,) + (1,) * k) * n
-    y = scatter_add_p(g, where(i < 0, i + n, i) + beside(i, offset), axis=0, shape=(size * n, *rest))
+    y = scatter_add_p(
+        g, where(i < 0, i + n, i) + beside(i, offset), axis=0, shape=(size * n, *rest)
+    )
     return moveaxis(reshape_p(y, shape=(size, n, *rest)), 1, axis + 1)
 
 
+def _dtype_of_sums(g):
+    """Booleans are counted; all other dtypes stay as they are."""
+    return np.dtype(np.intp) if dtype_of(g) == np.bool_ else dtype_of(g)
+
+
 def _scatter_forward(be, g, i, *, axis, shape):
-    dtype = np.intp if dtype_of(g) == np.bool_ else dtype_of(g)
-    return be.index_add(shape, dtype, (slice(None),) * axis + (i,), g)
+    return be.index_add(shape, _dtype_of_sums(g), (slice(None),) * axis + (i,), g)
 
 
 scatter_add_p = Primitive(
@@ -152,7 +178,7 @@ scatter_add_p = Primitive(
     vjp=(lambda g, xs, y, *, axis, shape: take_p(g, xs[1], axis=axis), None),
     keeps=("1", ""),
     through=lambda m, i, xs, y, *, axis, shape: take_p(m, xs[1], axis=axis),
-    shape=lambda g, i, *, axis, shape: Aval(shape, np.intp if dtype_of(g) == np.bool_ else dtype_of(g)),
+    shape=lambda g, i, *, axis, shape: Aval(shape, _dtype_of_sums(g)),
     batch=_batch_scatter,
     samples=lambda d: [
         sample(d.normal(5, 3), d.index(4, 5), axis=0, shape=(4, 3)),
@@ -165,7 +191,9 @@ scatter_add_p = Primitive(
 def _mesh(i, axis):
     """The index tuple that addresses i along ``axis`` and every other axis in full."""
     s = shape_of(i)
-    grid = [np.arange(n).reshape((1,) * k + (n,) + (1,) * (len(s) - k - 1)) for k, n in enumerate(s)]
+    grid = [
+        np.arange(n).reshape((1,) * k + (n,) + (1,) * (len(s) - k - 1)) for k, n in enumerate(s)
+    ]
     return (*grid[:axis], i, *grid[axis + 1 :])
 
 
@@ -212,7 +240,7 @@ add_along_p = Primitive(
     vjp=(lambda g, xs, y, *, axis, shape: take_along_p(g, xs[1], axis=axis), None),
     keeps=("1", ""),
     through=lambda m, i, xs, y, *, axis, shape: take_along_p(m, xs[1], axis=axis),
-    shape=lambda g, i, *, axis, shape: Aval(shape, np.intp if dtype_of(g) == np.bool_ else dtype_of(g)),
+    shape=lambda g, i, *, axis, shape: Aval(shape, _dtype_of_sums(g)),
     batch=_batch_along(lambda: add_along_p),
     samples=lambda d: [
         sample(d.normal(3, 2), d.index(4, 3, 2), axis=1, shape=(3, 4)),
@@ -234,17 +262,25 @@ def _batch_last_writer(on, v, size, *, length):
     k = shape_of(i)[1]
     offset = beside(i, np.arange(size)[:, None] * length)
     first = beside(i, np.arange(size)[:, None] * k)
-    y = reshape_p(last_writer_p(reshape_p(i + offset, shape=(size * k,)), length=size * length), shape=(size, length))
+    y = reshape_p(
+        last_writer_p(reshape_p(i + offset, shape=(size * k,)), length=size * length),
+        shape=(size, length),
+    )
     return where(y < 0, y, y - first)
 
 
 last_writer_p = Primitive(
     "last_writer",
-    forward=lambda be, i, *, length: be.index_put((length,), np.intp, i, be.xp.arange(1, i.shape[0] + 1)) - 1,
+    forward=lambda be, i, *, length: (
+        be.index_put((length,), np.intp, i, be.xp.arange(1, i.shape[0] + 1)) - 1
+    ),
     differentiable=False,
     shape=lambda i, *, length: Aval((length,), np.dtype(np.intp)),
     batch=_batch_last_writer,
-    samples=lambda d: [sample(np.array([1, 4, 1, 0]), length=5), sample(np.array([], int), length=2)],
+    samples=lambda d: [
+        sample(np.array([1, 4, 1, 0]), length=5),
+        sample(np.array([], int), length=2),
+    ],
 )
 
 
@@ -327,9 +363,15 @@ def _advanced(x, index):
         else:
             parts.append(i)
             axis += i is not None
-    arrays = [k for k, i in enumerate(parts) if hasattr(i, "dtype") and shape_of(i) != () or isinstance(i, Tracer)]
+    arrays = [
+        k
+        for k, i in enumerate(parts)
+        if (hasattr(i, "dtype") and shape_of(i) != ()) or isinstance(i, Tracer)
+    ]
     if not arrays:  # 0-d integer arrays only: basic after all
-        return slice_p(x, index=tuple(operator.index(i) if hasattr(i, "dtype") else i for i in parts))
+        return slice_p(
+            x, index=tuple(operator.index(i) if hasattr(i, "dtype") else i for i in parts)
+        )
     # plain integers count as index arrays beside one
     arrays = [k for k, i in enumerate(parts) if not (i is None or isinstance(i, slice))]
     adjacent = arrays[-1] - arrays[0] + 1 == len(arrays)
@@ -442,8 +484,8 @@ class at:
 
     Notes
     -----
-    ``.set(v)``, ``.add(v)`` and ``.multiply(v)`` take values that broadcast to ``x[i]``. Where an entry is addressed more
-    than once, ``set`` keeps the last value (and gives only that one a derivative), ``add`` adds all of them (as
+    ``.set(v)``, ``.add(v)`` and ``.multiply(v)`` take values that broadcast to ``x[i]``. Where an entry is addressed
+    more than once, ``set`` keeps the last value (and gives only that one a derivative), ``add`` adds all of them (as
     ``np.add.at``), ``multiply`` multiplies by all of them.
 
     Examples
@@ -479,7 +521,9 @@ class _Place:
         except ValueError:
             fits = False
         if not fits:
-            raise ShapeError(f"at(x)[i].{who}: the values of shape {have} do not broadcast to x[i] of shape {want}.")
+            raise ShapeError(
+                f"at(x)[i].{who}: the values of shape {have} do not broadcast to x[i] of shape {want}."
+            )
         v = v if isinstance(v, Tracer) or hasattr(v, "dtype") else np.asarray(v, dtype_of(self._x))
         if np.can_cast(dtype_of(v), dtype_of(self._x), "same_kind"):
             v = cast(v, dtype_of(self._x))
@@ -495,7 +539,7 @@ class _Place:
         values, ids = self._values("set", v), self._flat_ids()
         size = int(np.prod(self._shape))
         if not shape_of(ids)[0]:
-            return self._x * 1
+            return copied(self._x)
         writer = reshape_p(last_writer_p(ids, length=size), shape=self._shape)
         return where(writer >= 0, take_p(values, where(writer >= 0, writer, 0), axis=0), self._x)
 
@@ -503,7 +547,9 @@ class _Place:
         """A copy of x with ``np.add.at(x, i, v)``."""
         values, ids = self._values("add", v), self._flat_ids()
         size = int(np.prod(self._shape))
-        return self._x + reshape_p(scatter_add_p(values, ids, axis=0, shape=(size,)), shape=self._shape)
+        return self._x + reshape_p(
+            scatter_add_p(values, ids, axis=0, shape=(size,)), shape=self._shape
+        )
 
     def multiply(self, v):
         """A copy of x with ``np.multiply.at(x, i, v)``; the index must be known while tracing."""
@@ -533,6 +579,8 @@ methods.update(
         "take": take,
         "argsort": argsort,
         "nonzero": nonzero,
-        "compress": lambda self, condition, axis=None, out=None: compress(condition, self, axis, out),
+        "compress": lambda self, condition, axis=None, out=None: compress(
+            condition, self, axis, out
+        ),
     }
 )

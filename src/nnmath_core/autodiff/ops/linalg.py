@@ -30,7 +30,18 @@ from nnmath_core.autodiff.ops.shape import broadcast_to, matrix_transpose, ravel
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
 from nnmath_core.errors import DtypeError, ShapeError
 
-__all__ = ["cholesky", "det", "inv", "matrix_norm", "norm", "slogdet", "solve", "tril", "triu", "vector_norm"]
+__all__ = [
+    "cholesky",
+    "det",
+    "inv",
+    "matrix_norm",
+    "norm",
+    "slogdet",
+    "solve",
+    "tril",
+    "triu",
+    "vector_norm",
+]
 
 
 def _all_batch(p):
@@ -64,7 +75,10 @@ def _triangle(name, xp_name):
         keep = getattr(np, xp_name)(np.ones(s[-2:], bool), k)
         return where(beside(m, keep), m, 0)
 
-    f.__name__, f.__doc__ = name, f"NumPy's ``{name}``: the other entries are zero, whatever stood there."
+    f.__name__, f.__doc__ = (
+        name,
+        f"NumPy's ``{name}``: the other entries are zero, whatever stood there.",
+    )
     return f
 
 
@@ -165,7 +179,11 @@ det_p = Primitive(
     "det",
     forward="linalg.det",
     vjp=(lambda g, xs, y: _per_matrix(g, xs[0]) * cofactors_p(xs[0]),),
-    jvp=(lambda t, xs, y: sum_p(t * cofactors_p(xs[0]), axis=(ndim_of(t) - 2, ndim_of(t) - 1), keepdims=False),),
+    jvp=(
+        lambda t, xs, y: sum_p(
+            t * cofactors_p(xs[0]), axis=(ndim_of(t) - 2, ndim_of(t) - 1), keepdims=False
+        ),
+    ),
     keeps=("0",),
     shape=lambda a: Aval(a.shape[:-2], _floating_dtype(a)),
     batch=_all_batch(lambda: det_p),
@@ -203,7 +221,10 @@ slogdet_p = Primitive(
     vjp=(_slogdet_back,),
     jvp=(_slogdet_forward,),
     keeps=("0",),
-    shape=lambda a: (Aval(a.shape[:-2], _floating_dtype(a)), Aval(a.shape[:-2], _floating_dtype(a))),
+    shape=lambda a: (
+        Aval(a.shape[:-2], _floating_dtype(a)),
+        Aval(a.shape[:-2], _floating_dtype(a)),
+    ),
     batch=_all_batch(lambda: slogdet_p),
     samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 4) + 0.3 * d.normal(4, 2, 2))],
 )
@@ -221,7 +242,9 @@ def slogdet(a):
 def _half_lower(m):
     """Lower triangle with half the diagonal."""
     n = shape_of(m)[-1]
-    return where(beside(m, np.tri(n, dtype=bool)), m, 0) * where(beside(m, np.eye(n, dtype=bool)), m * 0 + 0.5, 1)
+    return where(beside(m, np.tri(n, dtype=bool)), m, 0) * where(
+        beside(m, np.eye(n, dtype=bool)), m * 0 + 0.5, 1
+    )
 
 
 def _from_lower(t):
@@ -243,7 +266,11 @@ def _cholesky_back(g, xs, y):
     s = a + matrix_transpose(a)
     n = shape_of(s)[-1]
     # symmetric part, folded onto the lower triangle: off the diagonal both halves, on it half
-    return where(beside(s, np.tri(n, k=-1, dtype=bool)), s, where(beside(s, np.eye(n, dtype=bool)), s * 0.5, 0))
+    return where(
+        beside(s, np.tri(n, k=-1, dtype=bool)),
+        s,
+        where(beside(s, np.eye(n, dtype=bool)), s * 0.5, 0),
+    )
 
 
 cholesky_p = Primitive(
@@ -276,7 +303,7 @@ def cholesky(a, /, *, upper=False):
 
 # ---------------------------------------------------------------------------------------------- norms
 def _unit(x, y, axis, keepdims):
-    """x / |x|, and 0 where x is 0."""
+    """The direction x / |x|, and 0 where x is 0."""
     y = _spread(y, shape_of(x), axis, keepdims)
     zero = equal(y, 0)
     return where(zero, 0.0, divide(x, where(zero, 1.0, y)))
@@ -302,7 +329,9 @@ norm_p = Primitive(
     jvp=(lambda t, xs, y, *, axis, keepdims: sum_p(t * _unit(xs[0], y, axis, keepdims), axis=axis, keepdims=keepdims),),
     keeps=("0y",),
     through=_through_reduction,
-    shape=lambda x, *, axis, keepdims: Aval(kept(x.shape, axis) if keepdims else dropped(x.shape, axis), _floating_dtype(x)),
+    shape=lambda x, *, axis, keepdims: Aval(
+        kept(x.shape, axis) if keepdims else dropped(x.shape, axis), _floating_dtype(x)
+    ),
     batch=lambda on, v, size, *, axis, keepdims: norm_p(v[0], axis=tuple(a + 1 for a in axis), keepdims=keepdims),
     samples=lambda d: [
         sample(d.normal(3, 4), axis=(1,), keepdims=False),
@@ -320,7 +349,9 @@ norm_p = Primitive(
 def norm(x, ord=None, axis=None, keepdims=False):
     """NumPy's ``linalg.norm``: vector norms of any order, Frobenius, and the matrix norms 1 and inf."""
     if dtype_of(x).kind == "c":
-        raise DtypeError("norm: `x` must be real on traced arrays. Write np.sqrt(np.sum(x.real**2 + x.imag**2)).")
+        raise DtypeError(
+            "norm: `x` must be real on traced arrays. Write np.sqrt(np.sum(x.real**2 + x.imag**2))."
+        )
     n = ndim_of(x)
     if ord is None:
         if axis is None:

@@ -6,6 +6,7 @@ A reduction is a primitive with the parameters ``axis`` (a sorted tuple) and ``k
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from nnmath_core.autodiff.ops.conventions import (
     shape_of,
     ufunc_methods,
 )
-from nnmath_core.autodiff.ops.index import slice_p
 from nnmath_core.autodiff.ops.elementwise import (
     log,
     maximum,
@@ -35,11 +35,13 @@ from nnmath_core.autodiff.ops.elementwise import (
     square,
     where,
 )
+from nnmath_core.autodiff.ops.index import slice_p
+from nnmath_core.autodiff.ops.join import concatenate_p
 from nnmath_core.autodiff.ops.shape import (
     broadcast_to,
     broadcast_to_p,
     cast,
-    concatenate_p,
+    copied,
     flip_p,
     ravel,
     reshape_p,
@@ -85,7 +87,9 @@ def _through_reduction(m, i, xs, y, *, axis, keepdims):
 
 def _reduced(x, *, axis, keepdims, dtype=None):
     s = x.shape
-    return Aval(kept(s, axis) if keepdims else dropped(s, axis), dtype_of(x) if dtype is None else dtype)
+    return Aval(
+        kept(s, axis) if keepdims else dropped(s, axis), dtype_of(x) if dtype is None else dtype
+    )
 
 
 def _summed(x, *, axis, keepdims):
@@ -95,7 +99,9 @@ def _summed(x, *, axis, keepdims):
 
 def _batched(p):
     """Batching rule of a reduction: the same axes, one further right."""
-    return lambda on, v, size, *, axis, keepdims: p()(v[0], axis=tuple(a + 1 for a in axis), keepdims=keepdims)
+    return lambda on, v, size, *, axis, keepdims: p()(
+        v[0], axis=tuple(a + 1 for a in axis), keepdims=keepdims
+    )
 
 
 def _samples(draw="normal"):
@@ -116,9 +122,15 @@ def _with_empty(d):
     return [*_samples()(d), sample(d.normal(0, 3), axis=(0,), keepdims=False)]
 
 
+def _sum_forward(be, x, *, axis, keepdims):
+    if be.xp is np:  # half the cost of np.sum on small arrays
+        return np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return be.xp.sum(x, axis=axis, keepdims=keepdims)
+
+
 sum_p = Primitive(
     "sum",
-    forward=lambda be, x, *, axis, keepdims: be.xp.sum(x, axis=axis, keepdims=keepdims),
+    forward=_sum_forward,
     linear=True,
     vjp=(lambda g, xs, y, *, axis, keepdims: _spread(g, xs[0].shape, axis, keepdims),),
     keeps=("",),
@@ -137,7 +149,9 @@ def _others(x, axis):
     n = math.prod(s[i] for i in axis)
     flat = reshape_p(transpose_p(x, axes=order), shape=(*dropped(s, axis), n))
     ahead = _shifted_cumprod(flat, n)
-    behind = flip_p(_shifted_cumprod(flip_p(flat, axis=(ndim_of(flat) - 1,)), n), axis=(ndim_of(flat) - 1,))
+    behind = flip_p(
+        _shifted_cumprod(flip_p(flat, axis=(ndim_of(flat) - 1,)), n), axis=(ndim_of(flat) - 1,)
+    )
     return transpose_p(reshape_p(ahead * behind, shape=tuple(s[i] for i in order)), axes=inverse)
 
 
@@ -146,7 +160,9 @@ def _running_product(x, axis):
     n, lead, k = shape_of(x)[axis], (slice(None),) * axis, 1
     while k < n:
         head = slice_p(x, index=(*lead, slice(0, k, 1)))
-        tail = slice_p(x, index=(*lead, slice(k, n, 1))) * slice_p(x, index=(*lead, slice(0, n - k, 1)))
+        tail = slice_p(x, index=(*lead, slice(k, n, 1))) * slice_p(
+            x, index=(*lead, slice(0, n - k, 1))
+        )
         x, k = concatenate_p(head, tail, axis=axis), 2 * k
     return x
 
@@ -158,7 +174,9 @@ def _shifted_cumprod(x, n):
     one = constant(x, (*shape_of(x)[:-1], 1 if n else 0), 1, dtype_of(x))
     if n < 2:
         return one
-    return concatenate_p(one, slice_p(_running_product(x, last), index=(*lead, slice(0, n - 1, 1))), axis=last)
+    return concatenate_p(
+        one, slice_p(_running_product(x, last), index=(*lead, slice(0, n - 1, 1))), axis=last
+    )
 
 
 prod_p = Primitive(
@@ -179,7 +197,7 @@ prod_p = Primitive(
 
 
 def _extremum(name, forward):
-    """max or min over axes: ties share equally."""
+    """Declare max or min over axes: ties share equally."""
 
     def weights(xs, y, axis, keepdims):
         m = equal(xs[0], _spread(y, xs[0].shape, axis, keepdims))
@@ -217,7 +235,7 @@ def _extremum(name, forward):
 
 
 def divide_by_count(g, count):
-    """g / count in the dtype of g."""
+    """Divide g by a count, in the dtype of g."""
     return g / cast(count, dtype_of(g))
 
 
@@ -228,9 +246,13 @@ min_p = _extremum("min", "min")
 def _truth(name):
     return Primitive(
         name,
-        forward=lambda be, x, *, axis, keepdims: getattr(be.xp, name)(x, axis=axis, keepdims=keepdims),
+        forward=lambda be, x, *, axis, keepdims: getattr(be.xp, name)(
+            x, axis=axis, keepdims=keepdims
+        ),
         differentiable=False,
-        shape=lambda x, *, axis, keepdims: _reduced(x, axis=axis, keepdims=keepdims, dtype=np.dtype(bool)),
+        shape=lambda x, *, axis, keepdims: _reduced(
+            x, axis=axis, keepdims=keepdims, dtype=np.dtype(bool)
+        ),
         batch=_batched(lambda: any_p if name == "any" else all_p),
         samples=_samples("mask"),
     )
@@ -246,7 +268,9 @@ def _position(name):
         forward=lambda be, x, *, axis: getattr(be.xp, name)(x, axis=axis),
         differentiable=False,
         shape=lambda x, *, axis: Aval(dropped(x.shape, (axis,)), np.dtype(np.intp)),
-        batch=lambda on, v, size, *, axis: (argmax_p if name == "argmax" else argmin_p)(v[0], axis=axis + 1),
+        batch=lambda on, v, size, *, axis: (argmax_p if name == "argmax" else argmin_p)(
+            v[0], axis=axis + 1
+        ),
         samples=lambda d: [sample(d.apart(3, 4), axis=1), sample(d.apart(5), axis=0)],
     )
 
@@ -257,7 +281,11 @@ argmin_p = _position("argmin")
 
 def _cumsum_forward(be, x, *, axis, reverse):
     xp = be.xp
-    return xp.flip(xp.cumsum(xp.flip(x, axis), axis=axis), axis) if reverse else xp.cumsum(x, axis=axis)
+    return (
+        xp.flip(xp.cumsum(xp.flip(x, axis), axis=axis), axis)
+        if reverse
+        else xp.cumsum(x, axis=axis)
+    )
 
 
 cumsum_p = Primitive(
@@ -281,7 +309,11 @@ cumsum_p = Primitive(
 # ---------------------------------------------------------------------------------------------- log-sum-exp
 def _logsumexp_forward(be, x, *, axis, keepdims):
     xp = be.xp
-    top = xp.max(x, axis=axis, keepdims=True) if x.size else xp.full(kept(x.shape, axis), -math.inf, x.dtype)
+    top = (
+        xp.max(x, axis=axis, keepdims=True)
+        if x.size
+        else xp.full(kept(x.shape, axis), -math.inf, x.dtype)
+    )
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     s = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):  # log(0) = -inf is the value of an empty or all -inf slice
@@ -338,7 +370,9 @@ softmax_p = Primitive(
     jvp=(lambda t, xs, y, *, axis: y * (t - sum_p(t * y, axis=axis, keepdims=True)),),
     keeps=("y",),
     # an entry is live when one of the results of its slice is
-    through=lambda m, i, xs, y, *, axis: broadcast_to_p(any_p(m, axis=axis, keepdims=True), shape=xs[0].shape),
+    through=lambda m, i, xs, y, *, axis: broadcast_to_p(
+        any_p(m, axis=axis, keepdims=True), shape=xs[0].shape
+    ),
     shape=lambda x, *, axis: Aval(x.shape, dtype_of(x)),
     batch=lambda on, v, size, *, axis: softmax_p(v[0], axis=tuple(a + 1 for a in axis)),
     samples=lambda d: [
@@ -372,14 +406,14 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE
     return y if initial is NO_VALUE else y * initial
 
 
-@implements(np.max)
+@implements(np.max, np.amax)
 def max(a, axis=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``max``; its derivative is shared equally among ties."""
     y = _reduction("max", max_p, a, axis, None, out, keepdims, where)
     return y if initial is NO_VALUE else maximum(y, initial)
 
 
-@implements(np.min)
+@implements(np.min, np.amin)
 def min(a, axis=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``min``; its derivative is shared equally among ties."""
     y = _reduction("min", min_p, a, axis, None, out, keepdims, where)
@@ -451,7 +485,18 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=True):
 
 
 @implements(np.var)
-def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=NO_VALUE, *, where=True, mean=NO_VALUE, correction=NO_VALUE):
+def var(
+    a,
+    axis=None,
+    dtype=None,
+    out=None,
+    ddof=0,
+    keepdims=NO_VALUE,
+    *,
+    where=True,
+    mean=NO_VALUE,
+    correction=NO_VALUE,
+):
     """NumPy's ``var``, in two passes: the mean, then the mean square of what is left."""
     refuse("var", out=(out, None), where=(where, True))
     a = _floating(a if dtype is None else cast(a, dtype))
@@ -467,9 +512,22 @@ def _mean_kept(a, axis):
 
 
 @implements(np.std)
-def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=NO_VALUE, *, where=True, mean=NO_VALUE, correction=NO_VALUE):
+def std(
+    a,
+    axis=None,
+    dtype=None,
+    out=None,
+    ddof=0,
+    keepdims=NO_VALUE,
+    *,
+    where=True,
+    mean=NO_VALUE,
+    correction=NO_VALUE,
+):
     """NumPy's ``std``; the derivative at 0 is inf or NaN, as that of the square root."""
-    return sqrt(var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
+    return sqrt(
+        var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
+    )
 
 
 @implements(np.average)
@@ -480,7 +538,9 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=NO_VALUE):
         return mean(a, axis, keepdims=keepdims)
     if shape_of(weights) != shape_of(a):
         ax = normal_axis("average", axis, ndim_of(a))
-        weights = reshape_p(weights, shape=tuple(n if i == ax else 1 for i, n in enumerate(shape_of(a))))
+        weights = reshape_p(
+            weights, shape=tuple(n if i == ax else 1 for i, n in enumerate(shape_of(a)))
+        )
         weights = broadcast_to(weights, shape_of(a))
     return sum(a * weights, axis, keepdims=keepdims) / sum(weights, axis, keepdims=keepdims)
 
@@ -505,7 +565,7 @@ def cumprod(a, axis=None, dtype=None, out=None):
     if axis is None:
         a, axis = ravel(a), 0
     axis = normal_axis("cumprod", axis, ndim_of(a))
-    return _running_product(a, axis) if shape_of(a)[axis] > 1 else a * 1
+    return _running_product(a, axis) if shape_of(a)[axis] > 1 else copied(a)
 
 
 @implements(np.diff)
@@ -519,7 +579,9 @@ def diff(a, n=1, axis=-1, prepend=NO_VALUE, append=NO_VALUE):
     return a
 
 
-def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
+def logsumexp(
+    a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False
+) -> Any:
     """Log of the sum of exponentials, SciPy's name; ``b`` are factors, which must not make the sum negative."""
     refuse("logsumexp", return_sign=(return_sign, False))
     if b is not None:
@@ -528,28 +590,55 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     return logsumexp_p(a, axis=normal_axes("logsumexp", axis, ndim_of(a)), keepdims=keepdims)
 
 
-def softmax(x, axis=None):
+def softmax(x: Any, axis: Any = None) -> Any:
     """exp(x) normalised to sum 1, SciPy's name."""
     x = _floating(x)
     return softmax_p(x, axis=normal_axes("softmax", axis, ndim_of(x)))
 
 
-def log_softmax(x, axis=None):
-    """x - logsumexp(x), SciPy's name."""
+def log_softmax(x: Any, axis: Any = None) -> Any:
+    """Logarithm of the softmax, x - logsumexp(x), SciPy's name."""
     return x - logsumexp(x, axis, keepdims=True)
+
+
+def _total(f):
+    """``ufunc.reduce`` by a function that takes a dtype; a ufunc's axis is 0 when none is named."""
+    return lambda a, axis=0, dtype=None, out=None, keepdims=False: f(a, axis, dtype, out, keepdims)
+
+
+def _choice(f):
+    """``ufunc.reduce`` by a function whose result is one of the entries, so that a dtype says nothing."""
+    return lambda a, axis=0, dtype=None, out=None, keepdims=False: f(a, axis, out, keepdims)
+
+
+def _running(f):
+    """``ufunc.accumulate`` by a cumulative function."""
+    return lambda a, axis=0, dtype=None, out=None: f(a, axis, dtype, out)
 
 
 ufunc_methods.update(
     {
-        (np.add, "reduce"): lambda a, axis=0, dtype=None, out=None, keepdims=False: sum(a, axis, dtype, out, keepdims),
-        (np.multiply, "reduce"): lambda a, axis=0, dtype=None, out=None, keepdims=False: prod(
-            a, axis, dtype, out, keepdims
-        ),
-        (np.maximum, "reduce"): lambda a, axis=0, dtype=None, out=None, keepdims=False: max(a, axis, out, keepdims),
-        (np.minimum, "reduce"): lambda a, axis=0, dtype=None, out=None, keepdims=False: min(a, axis, out, keepdims),
-        (np.add, "accumulate"): lambda a, axis=0, dtype=None, out=None: cumsum(a, axis, dtype, out),
-        (np.multiply, "accumulate"): lambda a, axis=0, dtype=None, out=None: cumprod(a, axis, dtype, out),
+        (np.add, "reduce"): _total(sum),
+        (np.multiply, "reduce"): _total(prod),
+        (np.maximum, "reduce"): _choice(max),
+        (np.minimum, "reduce"): _choice(min),
+        (np.add, "accumulate"): _running(cumsum),
+        (np.multiply, "accumulate"): _running(cumprod),
     }
 )
-for _name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "mean", "var", "std", "cumsum", "cumprod"):
+for _name in (
+    "sum",
+    "prod",
+    "max",
+    "min",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+    "mean",
+    "var",
+    "std",
+    "cumsum",
+    "cumprod",
+):
     methods[_name] = globals()[_name]

@@ -1,16 +1,16 @@
-"""Reshaping, transposing, broadcasting, joining, splitting, padding: operations that move entries."""
+"""Reshaping, transposing, broadcasting, flipping, casting: what changes the frame and not the numbers."""
 
 from __future__ import annotations
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
 
 from nnmath_core._ext._autodiff import mark_fresh
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
-    all_batched,
     as_first,
     as_operand,
     dtype_of,
@@ -21,45 +21,32 @@ from nnmath_core.autodiff.ops.conventions import (
     normal_axes,
     normal_axis,
     refuse,
-    result_dtype,
     shape_of,
 )
-from nnmath_core.autodiff.primitive import Primitive, sample
+from nnmath_core.autodiff.primitive import REGISTRY, Primitive, sample
 
 __all__ = [
-    "array_split",
     "astype",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
     "broadcast_arrays",
     "broadcast_to",
-    "column_stack",
-    "concatenate",
-    "dstack",
     "expand_dims",
     "flip",
     "fliplr",
     "flipud",
-    "hstack",
     "imag",
     "matrix_transpose",
     "moveaxis",
-    "pad",
     "permute_dims",
     "ravel",
     "real",
-    "repeat",
     "reshape",
-    "roll",
-    "split",
     "squeeze",
-    "stack",
     "stop_gradient",
     "swapaxes",
-    "tile",
     "transpose",
-    "vstack",
 ]
 
 
@@ -118,15 +105,22 @@ transpose_p = Primitive(
 )
 
 
+def _by_name(name):
+    """A primitive declared in `reduce.py`, which imports this module."""
+    return REGISTRY[name]
+
+
 def sum_to(x, shape):
-    """x summed over the axes that broadcasting from ``shape`` added."""
+    """Sum x over the axes that broadcasting from ``shape`` added."""
     have = shape_of(x)
     if have == tuple(shape):
         return x
     lead = len(have) - len(shape)
-    axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1)
+    axes = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1
+    )
     if axes:
-        x = sum_primitive()(x, axis=axes, keepdims=False)
+        x = _by_name("sum")(x, axis=axes, keepdims=False)
     return x if shape_of(x) == tuple(shape) else reshape_p(x, shape=tuple(shape))
 
 
@@ -136,26 +130,12 @@ def mask_to(m, shape):
     if have == tuple(shape):
         return m
     lead = len(have) - len(shape)
-    axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1)
+    axes = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1
+    )
     if axes:
-        m = any_primitive()(m, axis=axes, keepdims=False)
+        m = _by_name("any")(m, axis=axes, keepdims=False)
     return m if shape_of(m) == tuple(shape) else reshape_p(m, shape=tuple(shape))
-
-
-def sum_primitive():
-    """The primitive `sum`, declared in `reduce.py`, which imports this module."""
-    return _by_name("sum")
-
-
-def any_primitive():
-    """The primitive `any`, declared in `reduce.py`, which imports this module."""
-    return _by_name("any")
-
-
-def _by_name(name):
-    from nnmath_core.autodiff.primitive import REGISTRY
-
-    return REGISTRY[name]
 
 
 def _batch_broadcast(on, v, size, *, shape):
@@ -181,60 +161,6 @@ broadcast_to_p = Primitive(
         sample(d.normal(), shape=(3,)),
         sample(d.normal(1, 4), shape=(3, 4)),
         sample(d.normal(1), shape=(0,)),
-    ],
-)
-
-
-def _concatenate_part(g, xs, axis, i):
-    start = sum(x.shape[axis] for x in xs[:i])
-    index = (slice(None),) * axis + (slice(start, start + xs[i].shape[axis]),)
-    return _by_name("slice")(g, index=index)
-
-
-def _concatenate_shape(*xs, axis):
-    first = list(xs[0].shape)
-    first[axis] = sum(x.shape[axis] for x in xs)
-    return Aval(tuple(first), result_dtype(*xs))
-
-
-concatenate_p = Primitive(
-    "concatenate",
-    forward=lambda be, *xs, axis: be.xp.concatenate(xs, axis),
-    linear=True,
-    variadic=True,
-    vjp=(lambda g, xs, y, *, i, axis: _concatenate_part(g, xs, axis, i),),
-    keeps=("",),
-    through=lambda m, i, xs, y, *, axis: _concatenate_part(m, xs, axis, i),
-    shape=_concatenate_shape,
-    batch=lambda on, v, size, *, axis: concatenate_p(*all_batched(on, v, size), axis=axis + 1),
-    samples=lambda d: [
-        sample(d.normal(2, 3), d.normal(4, 3), axis=0),
-        sample(d.normal(2, 1), d.normal(2, 0), d.normal(2, 2), axis=1),
-        sample(d.normal(3), axis=0),
-    ],
-)
-
-
-def _pad_back(g, xs, y, *, widths):
-    index = tuple(slice(a, a + n) for (a, _), n in zip(widths, xs[0].shape, strict=True))
-    return _by_name("slice")(g, index=index)
-
-
-pad_p = Primitive(
-    "pad",
-    forward=lambda be, x, *, widths: be.xp.pad(x, widths),
-    linear=True,
-    vjp=(_pad_back,),
-    keeps=("",),
-    through=_through_transpose(_pad_back),
-    shape=lambda x, *, widths: Aval(
-        tuple(a + n + b for (a, b), n in zip(widths, x.shape, strict=True)), dtype_of(x)
-    ),
-    batch=lambda on, v, size, *, widths: pad_p(v[0], widths=((0, 0), *widths)),
-    samples=lambda d: [
-        sample(d.normal(2, 3), widths=((1, 0), (2, 1))),
-        sample(d.normal(4), widths=((0, 2),)),
-        sample(d.normal(0, 2), widths=((1, 1), (0, 0))),
     ],
 )
 
@@ -279,12 +205,15 @@ astype_p = Primitive(
     through=lambda m, i, xs, y, *, dtype: m,
     shape=lambda x, *, dtype: Aval(x.shape, np.dtype(dtype)),
     batch=lambda on, v, size, *, dtype: astype_p(v[0], dtype=dtype),
-    samples=lambda d: [sample(d.normal(3, 4), dtype=np.dtype(np.float64)), sample(d.normal(), dtype=np.dtype(float))],
+    samples=lambda d: [
+        sample(d.normal(3, 4), dtype=np.dtype(np.float64)),
+        sample(d.normal(), dtype=np.dtype(float)),
+    ],
 )
 
 
-def cast(x, dtype):
-    """x as ``dtype``; complex to real takes the real part (the cotangent of a real argument)."""
+def cast(x: Any, dtype: Any) -> Any:
+    """Convert x to ``dtype``; complex to real takes the real part (the cotangent of a real argument)."""
     dtype = np.dtype(dtype)
     have = dtype_of(x)
     if have == dtype:
@@ -292,6 +221,11 @@ def cast(x, dtype):
     if have.kind == "c" and dtype.kind != "c":
         x = real_p(x)
     return astype_p(x, dtype=dtype)
+
+
+def copied(x: Any) -> Any:
+    """Return a copy that shares no memory with x, of the same dtype (1 * x would count a boolean)."""
+    return astype_p(x, dtype=dtype_of(x))
 
 
 def _part(name, back):
@@ -326,11 +260,17 @@ def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
     """NumPy's ``reshape``; one length may be -1."""
     refuse("reshape", order=(order, "C"))
     shape = newshape if shape is None else shape
-    shape = tuple(operator.index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    shape = tuple(
+        operator.index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))
+    )
     have = shape_of(a)
     if -1 in shape:
         known = -math.prod(shape)
-        if shape.count(-1) != 1 or (known == 0 and math.prod(have) != 0) or (known and math.prod(have) % known):
+        if (
+            shape.count(-1) != 1
+            or (known == 0 and math.prod(have) != 0)
+            or (known and math.prod(have) % known)
+        ):
             raise ValueError(f"cannot reshape array of size {math.prod(have)} into shape {shape}")
         shape = tuple((math.prod(have) // known if known else 0) if n == -1 else n for n in shape)
     if math.prod(shape) != math.prod(have):
@@ -379,13 +319,18 @@ def swapaxes(a, axis1, axis2):
 def moveaxis(a, source, destination):
     """NumPy's ``moveaxis``."""
     n = ndim_of(a)
-    src = [normal_axis("moveaxis", i, n) for i in (source if isinstance(source, (tuple, list)) else (source,))]
+    src = [
+        normal_axis("moveaxis", i, n)
+        for i in (source if isinstance(source, (tuple, list)) else (source,))
+    ]
     dst = [
         normal_axis("moveaxis", i, n)
         for i in (destination if isinstance(destination, (tuple, list)) else (destination,))
     ]
     if len(src) != len(dst):
-        raise ValueError("`source` and `destination` arguments must have the same number of elements")
+        raise ValueError(
+            "`source` and `destination` arguments must have the same number of elements"
+        )
     order = [i for i in range(n) if i not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
@@ -398,7 +343,11 @@ def broadcast_to(array, shape, subok=False):
     shape = tuple(shape) if isinstance(shape, (tuple, list)) else (operator.index(shape),)
     if np.broadcast_shapes(shape_of(array), shape) != shape:
         raise ValueError(f"cannot broadcast an array of shape {shape_of(array)} to shape {shape}")
-    return array if shape_of(array) == shape and is_traced(array) else broadcast_to_p(array, shape=shape)
+    return (
+        array
+        if shape_of(array) == shape and is_traced(array)
+        else broadcast_to_p(array, shape=shape)
+    )
 
 
 @implements(np.broadcast_arrays)
@@ -452,121 +401,6 @@ atleast_2d = implements(np.atleast_2d)(_at_least("atleast_2d", lambda s: (1, *s)
 atleast_3d = implements(np.atleast_3d)(_at_least("atleast_3d", _three))
 
 
-@implements(np.concatenate, *([np.concat] if hasattr(np, "concat") else []))
-def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
-    """NumPy's ``concatenate``; ``axis=None`` flattens first."""
-    refuse("concatenate", out=(out, None), casting=(casting, "same_kind"))
-    arrays = [as_operand(a) for a in arrays]
-    if not arrays:
-        raise ValueError("need at least one array to concatenate")
-    if axis is None:
-        arrays, axis = [ravel(a) for a in arrays], 0
-    shapes = [shape_of(a) for a in arrays]
-    if not shapes[0]:
-        raise ValueError("zero-dimensional arrays cannot be concatenated")
-    axis = normal_axis("concatenate", axis, len(shapes[0]))
-    for i, s in enumerate(shapes):
-        if len(s) != len(shapes[0]) or any(a != b for j, (a, b) in enumerate(zip(s, shapes[0], strict=True)) if j != axis):
-            raise ValueError(
-                f"concatenate: array 0 has shape {shapes[0]} and array {i} has shape {s}; they must agree except "
-                f"along axis {axis}."
-            )
-    if dtype is not None:
-        arrays = [cast(a, dtype) for a in arrays]
-    return concatenate_p(*arrays, axis=axis)
-
-
-@implements(np.stack)
-def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
-    """NumPy's ``stack``."""
-    refuse("stack", out=(out, None), casting=(casting, "same_kind"))
-    arrays = [as_operand(a) for a in arrays]
-    if not arrays:
-        raise ValueError("need at least one array to stack")
-    shapes = {shape_of(a) for a in arrays}
-    if len(shapes) != 1:
-        raise ValueError(f"stack: all arrays must have one shape, got {sorted(shapes)}")
-    s = shapes.pop()
-    axis = normal_axis("stack", axis, len(s) + 1)
-    parts = [reshape_p(a, shape=(*s[:axis], 1, *s[axis:])) for a in arrays]
-    for a in arrays:
-        mark_fresh(a)
-    return concatenate(parts, axis, dtype=dtype)
-
-
-@implements(np.vstack)
-def vstack(tup, *, dtype=None, casting="same_kind"):
-    """NumPy's ``vstack``."""
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
-
-
-@implements(np.hstack)
-def hstack(tup, *, dtype=None, casting="same_kind"):
-    """NumPy's ``hstack``."""
-    arrays = [atleast_1d(a) for a in tup]
-    return concatenate(arrays, 0 if ndim_of(arrays[0]) == 1 else 1, dtype=dtype, casting=casting)
-
-
-@implements(np.dstack)
-def dstack(tup):
-    """NumPy's ``dstack``."""
-    return concatenate([atleast_3d(a) for a in tup], 2)
-
-
-@implements(np.column_stack)
-def column_stack(tup):
-    """NumPy's ``column_stack``."""
-    return concatenate([reshape(a, (-1, 1)) if ndim_of(a) < 2 else as_operand(a) for a in tup], 1)
-
-
-@implements(np.split)
-def split(ary, indices_or_sections, axis=0):
-    """NumPy's ``split``: equal sections, or at the given positions."""
-    n = shape_of(ary)[normal_axis("split", axis, ndim_of(ary))]
-    if isinstance(indices_or_sections, (int, np.integer)) and n % max(int(indices_or_sections), 1):
-        raise ValueError("array split does not result in an equal division")
-    return array_split(ary, indices_or_sections, axis)
-
-
-@implements(np.array_split)
-def array_split(ary, indices_or_sections, axis=0):
-    """NumPy's ``array_split``: sections as equal as they can be, or at the given positions."""
-    axis = normal_axis("array_split", axis, ndim_of(ary))
-    n = shape_of(ary)[axis]
-    if isinstance(indices_or_sections, (int, np.integer)):
-        k = int(indices_or_sections)
-        if k < 1:
-            raise ValueError("number sections must be larger than 0.")
-        each, more = divmod(n, k)
-        cuts = [i * each + min(i, more) for i in range(1, k)]
-    else:
-        cuts = [operator.index(i) for i in indices_or_sections]
-    index = (slice(None),) * axis
-    return [
-        _by_name("slice")(ary, index=(*index, slice(*slice(a, b).indices(n))))
-        for a, b in zip([0, *cuts], [*cuts, n], strict=True)
-    ]
-
-
-@implements(np.pad)
-def pad(array, pad_width, mode="constant", *, constant_values=0):
-    """NumPy's ``pad`` with zeros or, added to a zero padding, one constant."""
-    if mode != "constant" or np.ndim(constant_values):
-        raise ValueError(
-            "pad: on traced arrays `mode` must be 'constant' with one constant. Write np.concatenate([...]) otherwise."
-        )
-    s = shape_of(array)
-    widths = np.broadcast_to(np.asarray(pad_width), (len(s), 2)).tolist()
-    if any(w < 0 for pair in widths for w in pair):
-        raise ValueError("index can't contain negative values")
-    widths = tuple((int(a), int(b)) for a, b in widths)
-    y = pad_p(array, widths=widths)
-    if constant_values == 0:
-        return y
-    outside = np.pad(np.zeros(s, bool), widths, constant_values=True)
-    return _by_name("where")(outside, constant_values, y)
-
-
 @implements(np.flip)
 def flip(m, axis=None):
     """NumPy's ``flip``."""
@@ -585,48 +419,10 @@ def fliplr(m):
     return flip(m, 1)
 
 
-@implements(np.roll)
-def roll(a, shift, axis=None):
-    """NumPy's ``roll``."""
-    if axis is None:
-        return mark_fresh(reshape(roll(ravel(a), shift, 0), shape_of(a)))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    shifts = shift if isinstance(shift, tuple) else (shift,) * len(axes)
-    for k, ax in zip(shifts, axes, strict=True):
-        ax = normal_axis("roll", ax, ndim_of(a))
-        n = shape_of(a)[ax]
-        if n and operator.index(k) % n:
-            first, second = split(a, [n - k % n], ax)
-            a = concatenate([second, first], ax)
-    return a * 1 if is_traced(a) else a
-
-
-@implements(np.repeat)
-def repeat(a, repeats, axis=None):
-    """NumPy's ``repeat``; the counts are known numbers."""
-    if axis is None:
-        a, axis = ravel(a), 0
-    n = shape_of(a)[axis]
-    index = np.repeat(np.arange(n), repeats)
-    return _by_name("take")(a, index, axis=normal_axis("repeat", axis, ndim_of(a)))
-
-
-@implements(np.tile)
-def tile(A, reps):
-    """NumPy's ``tile``."""
-    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
-    s = shape_of(A)
-    n = max(len(reps), len(s))
-    s, reps = (1,) * (n - len(s)) + s, (1,) * (n - len(reps)) + reps
-    pairs = tuple(k for r, m in zip(reps, s, strict=True) for k in (r, m))
-    x = reshape(A, tuple(k for m in s for k in (1, m)))
-    return mark_fresh(reshape(broadcast_to_p(x, shape=pairs), tuple(r * m for r, m in zip(reps, s, strict=True))) * 1)
-
-
 @implements(*([np.astype] if hasattr(np, "astype") else []))
 def astype(x, dtype, /, *, copy=True, device=None):
     """NumPy's ``astype``; to an integer or boolean dtype the result carries no derivative."""
-    return cast(x, dtype) if dtype_of(x) != np.dtype(dtype) or not copy else x * 1
+    return cast(x, dtype) if dtype_of(x) != np.dtype(dtype) or not copy else copied(x)
 
 
 @implements(np.real)
@@ -662,9 +458,8 @@ methods.update(
         "swapaxes": swapaxes,
         "squeeze": squeeze,
         "ravel": ravel,
-        "flatten": lambda self, order="C": mark_fresh(ravel(self, order) * 1),
+        "flatten": lambda self, order="C": mark_fresh(copied(ravel(self, order))),
         "astype": lambda self, dtype, *, copy=True: astype(self, dtype, copy=copy),
-        "copy": lambda self, order="C": self * 1,
-        "repeat": repeat,
+        "copy": lambda self, order="C": copied(self),
     }
 )

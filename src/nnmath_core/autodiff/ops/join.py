@@ -1,0 +1,267 @@
+"""Joining, splitting, padding, repeating: operations that put arrays together and take them apart."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from nnmath_core._ext._autodiff import mark_fresh
+from nnmath_core.autodiff.ops.conventions import (
+    Aval,
+    all_batched,
+    as_operand,
+    dtype_of,
+    implements,
+    is_traced,
+    methods,
+    ndim_of,
+    normal_axis,
+    refuse,
+    result_dtype,
+    shape_of,
+)
+from nnmath_core.autodiff.ops.elementwise import where
+from nnmath_core.autodiff.ops.index import slice_p, take_p
+from nnmath_core.autodiff.ops.shape import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    broadcast_to_p,
+    cast,
+    copied,
+    ravel,
+    reshape,
+    reshape_p,
+)
+from nnmath_core.autodiff.primitive import Primitive, sample
+
+__all__ = [
+    "array_split",
+    "column_stack",
+    "concatenate",
+    "dstack",
+    "hstack",
+    "pad",
+    "repeat",
+    "roll",
+    "split",
+    "stack",
+    "tile",
+    "vstack",
+]
+
+
+# ---------------------------------------------------------------------------------------------- primitives
+def _concatenate_part(g, xs, axis, i):
+    start = sum(x.shape[axis] for x in xs[:i])
+    index = (slice(None),) * axis + (slice(start, start + xs[i].shape[axis]),)
+    return slice_p(g, index=index)
+
+
+def _concatenate_shape(*xs, axis):
+    first = list(xs[0].shape)
+    first[axis] = sum(x.shape[axis] for x in xs)
+    return Aval(tuple(first), result_dtype(*xs))
+
+
+concatenate_p = Primitive(
+    "concatenate",
+    forward=lambda be, *xs, axis: be.xp.concatenate(xs, axis),
+    linear=True,
+    variadic=True,
+    vjp=(lambda g, xs, y, *, i, axis: _concatenate_part(g, xs, axis, i),),
+    keeps=("",),
+    through=lambda m, i, xs, y, *, axis: _concatenate_part(m, xs, axis, i),
+    shape=_concatenate_shape,
+    batch=lambda on, v, size, *, axis: concatenate_p(*all_batched(on, v, size), axis=axis + 1),
+    samples=lambda d: [
+        sample(d.normal(2, 3), d.normal(4, 3), axis=0),
+        sample(d.normal(2, 1), d.normal(2, 0), d.normal(2, 2), axis=1),
+        sample(d.normal(3), axis=0),
+    ],
+)
+
+
+def _pad_back(g, xs, y, *, widths):
+    index = tuple(slice(a, a + n) for (a, _), n in zip(widths, xs[0].shape, strict=True))
+    return slice_p(g, index=index)
+
+
+pad_p = Primitive(
+    "pad",
+    forward=lambda be, x, *, widths: be.xp.pad(x, widths),
+    linear=True,
+    vjp=(_pad_back,),
+    keeps=("",),
+    through=lambda m, i, xs, y, *, widths: _pad_back(m, xs, y, widths=widths),
+    shape=lambda x, *, widths: Aval(
+        tuple(a + n + b for (a, b), n in zip(widths, x.shape, strict=True)), dtype_of(x)
+    ),
+    batch=lambda on, v, size, *, widths: pad_p(v[0], widths=((0, 0), *widths)),
+    samples=lambda d: [
+        sample(d.normal(2, 3), widths=((1, 0), (2, 1))),
+        sample(d.normal(4), widths=((0, 2),)),
+        sample(d.normal(0, 2), widths=((1, 1), (0, 0))),
+    ],
+)
+
+
+# ---------------------------------------------------------------------------------------------- NumPy's functions
+@implements(np.concatenate, *([np.concat] if hasattr(np, "concat") else []))
+def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """NumPy's ``concatenate``; ``axis=None`` flattens first."""
+    refuse("concatenate", out=(out, None), casting=(casting, "same_kind"))
+    arrays = [as_operand(a) for a in arrays]
+    if not arrays:
+        raise ValueError("need at least one array to concatenate")
+    if axis is None:
+        arrays, axis = [ravel(a) for a in arrays], 0
+    shapes = [shape_of(a) for a in arrays]
+    if not shapes[0]:
+        raise ValueError("zero-dimensional arrays cannot be concatenated")
+    axis = normal_axis("concatenate", axis, len(shapes[0]))
+    for i, s in enumerate(shapes):
+        if len(s) != len(shapes[0]) or any(
+            a != b for j, (a, b) in enumerate(zip(s, shapes[0], strict=True)) if j != axis
+        ):
+            raise ValueError(
+                f"concatenate: array 0 has shape {shapes[0]} and array {i} has shape {s}; they must agree except "
+                f"along axis {axis}."
+            )
+    if dtype is not None:
+        arrays = [cast(a, dtype) for a in arrays]
+    return concatenate_p(*arrays, axis=axis)
+
+
+@implements(np.stack)
+def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """NumPy's ``stack``."""
+    refuse("stack", out=(out, None), casting=(casting, "same_kind"))
+    arrays = [as_operand(a) for a in arrays]
+    if not arrays:
+        raise ValueError("need at least one array to stack")
+    shapes = {shape_of(a) for a in arrays}
+    if len(shapes) != 1:
+        raise ValueError(f"stack: all arrays must have one shape, got {sorted(shapes)}")
+    s = shapes.pop()
+    axis = normal_axis("stack", axis, len(s) + 1)
+    parts = [reshape_p(a, shape=(*s[:axis], 1, *s[axis:])) for a in arrays]
+    for a in arrays:
+        mark_fresh(a)
+    return concatenate(parts, axis, dtype=dtype)
+
+
+@implements(np.vstack)
+def vstack(tup, *, dtype=None, casting="same_kind"):
+    """NumPy's ``vstack``."""
+    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
+
+
+@implements(np.hstack)
+def hstack(tup, *, dtype=None, casting="same_kind"):
+    """NumPy's ``hstack``."""
+    arrays = [atleast_1d(a) for a in tup]
+    return concatenate(arrays, 0 if ndim_of(arrays[0]) == 1 else 1, dtype=dtype, casting=casting)
+
+
+@implements(np.dstack)
+def dstack(tup):
+    """NumPy's ``dstack``."""
+    return concatenate([atleast_3d(a) for a in tup], 2)
+
+
+@implements(np.column_stack)
+def column_stack(tup):
+    """NumPy's ``column_stack``."""
+    return concatenate([reshape(a, (-1, 1)) if ndim_of(a) < 2 else as_operand(a) for a in tup], 1)
+
+
+@implements(np.split)
+def split(ary, indices_or_sections, axis=0):
+    """NumPy's ``split``: equal sections, or at the given positions."""
+    n = shape_of(ary)[normal_axis("split", axis, ndim_of(ary))]
+    if isinstance(indices_or_sections, (int, np.integer)) and n % max(int(indices_or_sections), 1):
+        raise ValueError("array split does not result in an equal division")
+    return array_split(ary, indices_or_sections, axis)
+
+
+@implements(np.array_split)
+def array_split(ary, indices_or_sections, axis=0):
+    """NumPy's ``array_split``: sections as equal as they can be, or at the given positions."""
+    axis = normal_axis("array_split", axis, ndim_of(ary))
+    n = shape_of(ary)[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        k = int(indices_or_sections)
+        if k < 1:
+            raise ValueError("number sections must be larger than 0.")
+        each, more = divmod(n, k)
+        cuts = [i * each + min(i, more) for i in range(1, k)]
+    else:
+        cuts = [operator.index(i) for i in indices_or_sections]
+    index = (slice(None),) * axis
+    return [
+        slice_p(ary, index=(*index, slice(*slice(a, b).indices(n))))
+        for a, b in zip([0, *cuts], [*cuts, n], strict=True)
+    ]
+
+
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", *, constant_values=0):
+    """NumPy's ``pad`` with zeros or, added to a zero padding, one constant."""
+    if mode != "constant" or np.ndim(constant_values):
+        raise ValueError(
+            "pad: on traced arrays `mode` must be 'constant' with one constant. Write np.concatenate([...]) otherwise."
+        )
+    s = shape_of(array)
+    widths = np.broadcast_to(np.asarray(pad_width), (len(s), 2)).tolist()
+    if any(w < 0 for pair in widths for w in pair):
+        raise ValueError("index can't contain negative values")
+    widths = tuple((int(a), int(b)) for a, b in widths)
+    y = pad_p(array, widths=widths)
+    if constant_values == 0:
+        return y
+    outside = np.pad(np.zeros(s, bool), widths, constant_values=True)
+    return where(outside, constant_values, y)
+
+
+@implements(np.roll)
+def roll(a, shift, axis=None):
+    """NumPy's ``roll``."""
+    if axis is None:
+        return mark_fresh(reshape(roll(ravel(a), shift, 0), shape_of(a)))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    shifts = shift if isinstance(shift, tuple) else (shift,) * len(axes)
+    for k, ax in zip(shifts, axes, strict=True):
+        ax = normal_axis("roll", ax, ndim_of(a))
+        n = shape_of(a)[ax]
+        if n and operator.index(k) % n:
+            first, second = split(a, [n - k % n], ax)
+            a = concatenate([second, first], ax)
+    return copied(a) if is_traced(a) else a
+
+
+@implements(np.repeat)
+def repeat(a, repeats, axis=None):
+    """NumPy's ``repeat``; the counts are known numbers."""
+    if axis is None:
+        a, axis = ravel(a), 0
+    n = shape_of(a)[axis]
+    index = np.repeat(np.arange(n), repeats)
+    return take_p(a, index, axis=normal_axis("repeat", axis, ndim_of(a)))
+
+
+@implements(np.tile)
+def tile(A, reps):
+    """NumPy's ``tile``."""
+    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
+    s = shape_of(A)
+    n = max(len(reps), len(s))
+    s, reps = (1,) * (n - len(s)) + s, (1,) * (n - len(reps)) + reps
+    pairs = tuple(k for r, m in zip(reps, s, strict=True) for k in (r, m))
+    x = reshape(A, tuple(k for m in s for k in (1, m)))
+    lengths = tuple(r * m for r, m in zip(reps, s, strict=True))
+    return mark_fresh(copied(reshape(broadcast_to_p(x, shape=pairs), lengths)))
+
+
+methods["repeat"] = repeat
