@@ -1,0 +1,99 @@
+"""Derivatives under check beside differences, number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnmath_core.typing import Array
+from nnmath_core.verify.diagnosis import FLOOR, SAFETY, Suspect
+from nnmath_core.verify.differences import Estimate, Samples
+from nnmath_core.verify.nearby import Nearby
+
+TINY = 2.0**-1020  # differences of numbers that have lost digits below the normal ones
+
+# (x, directions (b, n) in natural units of the point) -> (b, r) derivatives under check
+Evaluate = Callable[[Array, Array], Array]
+
+
+@dataclass
+class Compared:
+    """Derivatives under check beside differences, along b lines, for r rows of weights.
+
+    All numbers are in natural units. ``entries`` (b,) are the lines when they run along entries,
+    otherwise ``directions`` (b, n) are.
+    """
+
+    mode: str
+    order: int
+    point: int
+    near: Nearby
+    table: Samples
+    best: Estimate
+    weights: Array | None  # (r, m); None: the outputs themselves
+    given: Array  # (b, r)
+    evaluate: Evaluate
+    entries: Array | None = None
+    directions: Array | None = None
+    floor: Array | float = 0.0
+    eps: float = 0.0  # spacing of the numbers in ``given``
+
+    def __post_init__(self) -> None:
+        w, best = self.weights, self.best
+        if w is None:
+            self.expected, error, self.step = best.value, best.error, best.step
+            part = best.rounding
+        else:
+            self.expected, error = best.value @ w.T, best.error @ np.abs(w).T
+            part = best.rounding @ np.abs(w).T
+            self.step = np.broadcast_to(best.step.min(axis=1, keepdims=True), error.shape)
+        self.error = np.where(np.isnan(error), np.inf, error)
+        size = np.fmax(np.abs(self.given), np.abs(self.expected))
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.gap = np.abs(self.given - self.expected)
+            rounding = (
+                FLOOR
+                * max(self.eps, self.near.variables.eps)
+                * np.where(np.isfinite(size), size, 0.0)
+            )
+            self.tolerance = SAFETY * self.error + rounding + self.floor + TINY
+            self.bad = ~(self.gap <= self.tolerance) | ~np.isfinite(self.given)
+            coarse = ~self.bad & (self.tolerance > 0.5 * size)
+            self.blind = coarse & (self.given != 0)
+            # differences that grow as the step shrinks, and not by rounding
+            self.unsettled = coarse & (np.abs(self.expected) > SAFETY * part)
+
+    def direction(self, b: int) -> Array:
+        """Return line b as a direction in natural units."""
+        if self.entries is None:
+            assert self.directions is not None
+            return np.asarray(self.directions[b])
+        d = np.zeros(len(self.near.x))
+        d[self.entries[b]] = 1.0
+        return d
+
+    def weight(self, r: int) -> Array:
+        """Return row r of the weights."""
+        if self.weights is not None:
+            return np.asarray(self.weights[r])
+        w = np.zeros(len(self.near.middle))
+        w[r] = 1.0
+        return w
+
+    def suspect(self, b: int, r: int) -> Suspect:
+        """Return one comparison, to be examined."""
+        d = self.direction(b)
+        return Suspect(
+            near=self.near,
+            direction=d,
+            entry=None if self.entries is None else int(self.entries[b]),
+            weight=self.weight(r),
+            given=float(self.given[b, r]),
+            expected=float(self.expected[b, r]),
+            error=float(self.error[b, r]),
+            step=float(self.step[b, r]),
+            eps=self.eps,
+            again=lambda x: float(self.evaluate(x, d[None])[0, r]),
+        )

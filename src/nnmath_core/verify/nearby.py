@@ -1,0 +1,114 @@
+"""Values of a function around a point: along components and along directions, NaN where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nnmath_core.typing import Array
+from nnmath_core.verify.differences import Estimate, Line, Samples, noise_of
+from nnmath_core.verify.variables import Variables
+
+STEPS = 22  # 4**-22 of the first step lies below the spacing of an entry of natural size
+BLOCK = 1 << 16  # numbers in the table of a block of lines
+
+
+class Nearby:
+    """A map of vectors around ``x``, in steps relative to the natural unit of each entry.
+
+    Parameters
+    ----------
+    values : callable
+        From the vector of the variables to a vector (m,).
+    variables : Variables
+    x : array, shape (n,)
+    eps : array, shape (m,), or float
+        Relative spacing of the values.
+    middle : array, shape (m,), optional
+        The values at ``x``.
+    """
+
+    def __init__(
+        self,
+        values: Callable[[Array], Array],
+        variables: Variables,
+        x: Array,
+        eps: Array | float,
+        middle: Array | None = None,
+    ) -> None:
+        self.values, self.variables, self.x = values, variables, x
+        self.unit = variables.scale(x)
+        self.middle = values(x) if middle is None else middle
+        self.eps = np.broadcast_to(eps, self.middle.shape)
+        self.failure: Exception | None = None
+        single = variables.eps < 1e-10
+        self.first = 2.0**-3 if single else 2.0**-2
+        self.shortest = 2.0**-44 if single else 2.0**-15
+        self.noise = self.eps * np.abs(self.middle)
+
+    def at(self, z: Array) -> Array:
+        """Return the values at ``z``; NaN where the function raises, which a step too far may do."""
+        try:
+            with np.errstate(all="ignore"):
+                return self.values(z)
+        except Exception as e:
+            self.failure = self.failure or e
+            return np.full(self.middle.shape, np.nan)
+
+    def components(self, which: Array) -> Line:
+        """Lines along single entries; the step is the one that rounding left."""
+
+        def line(b: int, t: float) -> tuple[Array, float]:
+            i = which[b]
+            z = self.x.copy()
+            z[i] += t * self.unit[i]
+            z = self.variables.snap(z)
+            return self.at(z), (z[i] - self.x[i]) / self.unit[i]
+
+        return line
+
+    def directions(self, d: Array) -> Line:
+        """Lines along the rows of ``d`` (B, n), in natural units."""
+
+        def line(b: int, t: float) -> tuple[Array, float]:
+            return self.at(self.variables.snap(self.x + t * self.unit * d[b])), t
+
+        return line
+
+    def measure_noise(self, d: Array) -> None:
+        """Find the error of a value, from values a few spacings of ``x`` apart along ``d`` (n,)."""
+        size = np.where(self.x == 0, self.unit, np.abs(self.x))  # not the unit, which may be larger
+
+        def line(b: int, t: float) -> tuple[Array, float]:
+            return self.at(self.variables.snap(self.x + t * size * d)), t
+
+        self.noise = noise_of(line, self.middle, self.eps, self.shortest)
+
+    def samples(self, line: Line, count: int, first: float | None = None) -> Samples:
+        """Return the table of ``count`` lines, still empty."""
+        return Samples(line, count, self.middle, self.noise, first or self.first)
+
+    def along_components(self, which: Array) -> tuple[Estimate, Samples]:
+        """Return the best derivatives by the entries ``which``, in natural units, and their table."""
+        x, unit = np.abs(self.x[which]), self.unit[which]
+        with np.errstate(divide="ignore"):
+            below = np.log(unit / np.where(x == 0, unit, x)).max(initial=0.0) / np.log(4.0)
+        table = self.samples(self.components(which), len(which))
+        return table.until_settled(STEPS + min(40, int(below))), table
+
+    def along_directions(self, d: Array) -> tuple[Estimate, Samples]:
+        """Return the best derivatives along the rows of ``d`` (B, n), and their table."""
+        table = self.samples(self.directions(d), len(d))
+        table.advance(np.ones(len(d), bool))
+        table.noise = self.with_rounded_steps(table)
+        return table.until_settled(STEPS), table
+
+    def with_rounded_steps(self, table: Samples) -> Array:
+        """Return the error of values (b, m) where points on a line are rounded by entry."""
+        return np.asarray(np.fmax(self.noise, self.variables.eps * table.slope()))
+
+    def blocks(self, count: int) -> list[Array]:
+        """Return 0 .. count - 1 in blocks whose tables stay small."""
+        size = max(1, BLOCK // max(1, len(self.middle)))
+        return [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
