@@ -1,0 +1,255 @@
+"""What cannot be traced, and what to write instead: the list behind a page and its test.
+
+A row is code with ``x``, a traced array of three numbers, and ``a``, an ordinary one. Several statements are joined
+by "; ", the last of them is the result. `tests/test_docs.py` runs both sides: the first must raise the error and name
+the remedy, the second must give the derivative of what it computes.
+"""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+
+import nnmath_core as nm
+
+__all__ = ["GROUPS", "Refusal", "function_of", "names"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Code that is refused, code that does what was meant, the error, and words of its message."""
+
+    bad: str
+    good: str
+    says: str
+    error: type[Exception] = nm.TraceError
+    through: tuple[str, ...] = ("grad",)
+
+
+_WITHOUT_VALUES = ("vmap", "stage")
+
+GROUPS: dict[str, list[Refusal]] = {
+    "conversions": [
+        Refusal("np.asarray(x).sum()", "x.sum()", "Leave out the conversion"),
+        Refusal(
+            "np.array([x[0] ** 2, x[1]]).sum()", "np.stack([x[0] ** 2, x[1]]).sum()", "np.stack"
+        ),
+        Refusal(
+            "np.r_[x, 1.0].sum()", "np.concatenate([x, [1.0]]).sum()", "cannot become a plain array"
+        ),
+        Refusal("np.full(3, x[0]).sum()", "(x[0] * np.ones(3)).sum()", "x * np.ones(shape)"),
+        Refusal(
+            "np.linspace(0.0, x[0], 5).sum()",
+            "(x[0] * np.linspace(0.0, 1.0, 5)).sum()",
+            "np.arange(n)",
+        ),
+        Refusal(
+            "np.arange(x[0], x[0] + 3).sum()",
+            "(x[0] + np.arange(3)).sum()",
+            "start + step * np.arange(n)",
+        ),
+        Refusal("float(x[0]) ** 2", "x[0] ** 2", "cannot become a Python float"),
+        Refusal("np.float64(x[0]) ** 2", "x[0] ** 2", "cannot become a plain array"),
+        Refusal("x[0].item() ** 2", "x[0] ** 2", "cannot become a Python float"),
+        Refusal("x.tolist()[0] ** 2", "x[0] ** 2", "cannot become a Python float"),
+        Refusal("math.exp(x[0])", "np.exp(x[0])", "np.exp(x)"),
+        Refusal(
+            "(complex(x[0], 1.0) ** 2).imag",
+            "((x[0] + 1j) ** 2).imag",
+            "cannot become a Python complex",
+        ),
+        Refusal("x[0] * a[int(x[0])]", "x[0] * a[x[0].astype(int)]", "x.astype(int)"),
+        Refusal("a.dot(x)", "a @ x", "a @ x"),
+        Refusal(
+            "np.random.default_rng(0).normal(x[0], 2.0)",
+            "x[0] + 2.0 * np.random.default_rng(0).standard_normal()",
+            "rng.standard_normal",
+        ),
+        Refusal("np.vectorize(math.exp)(x).sum()", "np.exp(x).sum()", "NumPy functions"),
+    ],
+    "writing": [
+        Refusal(
+            "y = np.zeros(3); y[0] = x[0]; y.sum()",
+            "y = np.zeros(3); y = nm.at(y)[0].set(x[0]); y.sum()",
+            "nm.at(y)[i].set",
+        ),
+        Refusal(
+            "y = np.zeros(3); y[1:] = x[1:]; y.sum()",
+            "y = np.zeros(3); y = nm.at(y)[1:].set(x[1:]); y.sum()",
+            "nm.at(y)[i].set",
+        ),
+        Refusal(
+            "y = np.zeros(3); y += x; y.sum()", "y = np.zeros(3); y = y + x; y.sum()", "a = a + x"
+        ),
+        Refusal("y = np.zeros(3); np.exp(x, out=y); y.sum()", "y = np.exp(x); y.sum()", "out=a"),
+        Refusal(
+            "y = np.zeros(3); np.add.at(y, [0, 0], x[0]); y.sum()",
+            "y = np.zeros(3); y = nm.at(y)[[0, 0]].add(x[0]); y.sum()",
+            "nm.at(a)[i].add",
+        ),
+        Refusal("y = np.zeros(3); np.copyto(y, x); y.sum()", "y = x; y.sum()", "nm.at(y)[i].set"),
+        Refusal("np.full_like(a, x[0]).sum()", "(x[0] * np.ones_like(a)).sum()", "ordinary array"),
+        Refusal(
+            "x[0] = 1.0; (x**2).sum()", "x = nm.at(x)[0].set(1.0); (x**2).sum()", "nm.at(x)[i].set"
+        ),
+        Refusal("x += 1.0; (x**2).sum()", "x = x + 1.0; (x**2).sum()", "x = x + y"),
+        Refusal(
+            "y = 2.0 * x; head = y[:2]; head += 1.0; (y**2).sum()",
+            "y = 2.0 * x; y = nm.at(y)[:2].add(1.0); (y**2).sum()",
+            "a view of another traced array",
+        ),
+        Refusal(
+            "y = 2.0 * x; head = y[:2]; y += 1.0; (head**2).sum()",
+            "y = 2.0 * x; y = y + 1.0; head = y[:2]; (head**2).sum()",
+            "a traced array that has views",
+        ),
+        Refusal("x.sort(); x[0]", "x = np.sort(x); x[0]", "np.sort(x)"),
+        Refusal(
+            "np.sqrt(x, where=x > 1.0).sum()",
+            "np.where(x > 1.0, np.sqrt(x), 0.0).sum()",
+            "np.where",
+        ),
+        Refusal("np.sum(x, where=x > 1.0)", "np.sum(np.where(x > 1.0, x, 0.0))", "np.where"),
+        Refusal(
+            "b = a.copy(); s = (b * x).sum(); b *= 2.0; s",
+            "b = a.copy(); s = (b * x).sum(); b = 2.0 * b; s",
+            "read-only",
+            ValueError,
+        ),
+    ],
+    "functions": [
+        Refusal("scipy.linalg.norm(x)", "np.linalg.norm(x)", "np.linalg"),
+        Refusal("scipy.special.logsumexp(x)", "nm.special.logsumexp(x)", "nnmath_core.special"),
+        Refusal(
+            "scipy.special.gammaln(x).sum()",
+            "f = nm.custom_rule(scipy.special.gammaln, jvp=lambda p, t: scipy.special.psi(p[0]) * t[0]); f(x).sum()",
+            "nm.custom_rule",
+        ),
+        Refusal("np.median(x)", "np.sort(x)[1]", "np.median cannot be traced"),
+        Refusal(
+            "np.add.reduceat(x, [0, 2]).sum()", "x[:2].sum() + x[2:].sum()", "no derivative rule"
+        ),
+    ],
+    "values": [
+        Refusal(
+            "x[0] if x[0] > 1.0 else x[1]",
+            "np.where(x[0] > 1.0, x[0], x[1])",
+            "np.where",
+            through=_WITHOUT_VALUES,
+        ),
+        Refusal(
+            "x[x > 1.0].sum()",
+            "np.where(x > 1.0, x, 0.0).sum()",
+            "np.where",
+            through=_WITHOUT_VALUES,
+        ),
+        Refusal(
+            "x[np.nonzero(x > 1.0)].sum()",
+            "np.where(x > 1.0, x, 0.0).sum()",
+            "np.where",
+            through=_WITHOUT_VALUES,
+        ),
+    ],
+    "arguments": [
+        Refusal("nm.grad(np.square)(3)", "nm.grad(np.square)(3.0)", "3.0", nm.DtypeError, ("",)),
+        Refusal(
+            "nm.grad(np.sum)(np.arange(3))",
+            "nm.grad(np.sum)(np.arange(3).astype(float))",
+            "astype(float)",
+            nm.DtypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(lambda v: np.sum(v * 2.0))([1.0, 2.0])",
+            "nm.grad(lambda v: np.sum(v * 2.0))(np.array([1.0, 2.0]))",
+            "np.array([...])",
+            TypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(np.sum)(a.astype(np.float16))",
+            "nm.grad(np.sum)(a.astype(np.float32))",
+            "astype(np.float32)",
+            nm.DtypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(lambda z: np.sum(z.real))(1j * a)",
+            "nm.grad(lambda re, im: np.sum((re + 1j * im).real), (0, 1))(0 * a, a)",
+            "x.real and x.imag",
+            nm.DtypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(np.sum)(np.ma.masked_less(a, 2.0))",
+            "nm.grad(np.sum)(np.ma.masked_less(a, 2.0).filled(0.0))",
+            "x.filled(value)",
+            nm.DtypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(np.sum)(np.array([1.0, None]))",
+            "nm.grad(np.sum)(np.array([1.0, 0.0]))",
+            "numeric",
+            nm.DtypeError,
+            ("",),
+        ),
+    ],
+    "results": [
+        Refusal("nm.grad(np.sin)(a)", "nm.jacrev(np.sin)(a)", "nm.jacrev", nm.ShapeError, ("",)),
+        Refusal("nm.grad(np.argmax)(a)", "nm.grad(np.max)(a)", "argmax", nm.DtypeError, ("",)),
+        Refusal(
+            "nm.grad(lambda v: (np.sum(v), v))(a)",
+            "nm.grad(lambda v: (np.sum(v), v), has_aux=True)(a)",
+            "has_aux=True",
+            TypeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.grad(lambda v: print(v))(a)",
+            "nm.grad(lambda v: np.sum(v))(a)",
+            "return",
+            TypeError,
+            ("",),
+        ),
+        Refusal(
+            "kept = []; nm.grad(lambda v: kept.append(2.0 * v) or np.sum(v))(a); kept[0] + 1.0",
+            "_, kept = nm.grad(lambda v: (np.sum(v), 2.0 * v), has_aux=True)(a); kept + 1.0",
+            "leaked",
+            nm.TraceError,
+            ("",),
+        ),
+        Refusal("copy.copy(x).sum()", "(x * 1.0).sum()", "x * 1.0"),
+        Refusal(
+            "pickle.dumps(x) and x.sum()", "pickle.dumps(nm.value_of(x)) and x.sum()", "nm.value_of"
+        ),
+    ],
+}
+"""The rows, in the order and under the names of the sections of the page."""
+
+
+def names() -> dict[str, Any]:
+    """Return fresh names for the code of a row."""
+    modules = {"np": np, "nm": nm, "math": math, "copy": copy, "pickle": pickle, "scipy": scipy}
+    return {**modules, "a": np.ones(3)}
+
+
+def function_of(code: str) -> Callable[..., Any]:
+    """Return the code of a row as a function of ``x``; errors can quote its line."""
+    *before, result = code.split("; ")
+    source = f"def f(x=None): {''.join(step + '; ' for step in before)}return {result}\n"
+    name = f"<{code}>"
+    linecache.cache[name] = (len(source), None, [source], name)
+    scope = names()
+    exec(compile(source, name, "exec"), scope)
+    made: Callable[..., Any] = scope["f"]
+    return made

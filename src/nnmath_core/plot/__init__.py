@@ -1,0 +1,1 @@
+"""Figures as scalable pictures that take their colours from the page they stand in."""

@@ -1,0 +1,68 @@
+"""Training, the same loop for the network that is studied and for the optimizers that are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnmath_core.autodiff.transforms import value_and_grad
+from nnmath_core.io import batches
+from nnmath_core.optim import Optimizer
+from nnmath_core.study.classifier import logits_of, mean_loss
+from nnmath_core.typing import Array
+
+__all__ = ["correct_answers", "half_cosine", "train"]
+
+CHUNK = 4096  # rows that are evaluated at once
+
+
+def half_cosine(start: float, steps: int) -> Callable[[int], float]:
+    """Return the schedule that falls from ``start`` to 0 over ``steps`` steps along half a cosine."""
+    return lambda count: 0.5 * start * (1.0 + math.cos(math.pi * min(count / steps, 1.0)))
+
+
+def train(
+    model: Any,
+    x: Array,
+    y: Array,
+    *,
+    optimizer: Optimizer,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    after_epoch: Callable[[Any], bool],
+) -> Any:
+    """Return the model after training; ``after_epoch(model)`` is called each time and says whether to go on."""
+    value_and_slope = value_and_grad(mean_loss)
+    data = batches((x, y), size=min(batch_size, len(y)), rng=rng)
+    state = optimizer.init(model)
+    for _ in range(epochs):
+        for xb, yb in data:
+            _, slope = value_and_slope(model, xb, yb)
+            model, state = optimizer.step(model, slope, state)
+        if not after_epoch(model):
+            break
+    return model
+
+
+def loss_over(model: Any, x: Array, y: Array) -> float:
+    """Return the mean loss of rows, evaluated in parts; NaN or infinite where training has diverged."""
+    total = 0.0
+    with np.errstate(all="ignore"):
+        for start in range(0, len(y), CHUNK):
+            part = slice(start, start + CHUNK)
+            total += float(mean_loss(model, x[part], y[part])) * len(y[part])
+    return total / len(y)
+
+
+def correct_answers(model: Any, x: Array, y: Array) -> tuple[int, Array]:
+    """Return how many rows get their class, and the class that each gets."""
+    parts = [
+        logits_of(model, x[start : start + CHUNK]).argmax(axis=1)
+        for start in range(0, len(y), CHUNK)
+    ]
+    answers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return int((answers == y).sum()), answers
