@@ -124,17 +124,19 @@ cdef object plain_tree(str who, object tree, Trace tr):
     return unflatten(d, [plain_output(who, x, tr) for x in leaves])
 
 
+cdef inline bint owned(object r, object seed):
+    """Whether a gradient is an array that the caller may keep as it is."""
+    return (cnp.PyArray_CheckExact(r) and cnp.PyArray_BASE(r) == NULL and cnp.PyArray_ISCARRAY(r) and r is not seed)
+
+
 cdef object finished(list results, list values, list seeds):
     """Gradients as the caller may keep them: of the variable's kind, owning their memory, shared with nothing."""
     cdef Py_ssize_t i
     cdef object r, v
     cdef list out = []
     cdef set seen
-    if len(results) == 1 and len(seeds) <= 1:
-        r = results[0]
-        if (cnp.PyArray_CheckExact(r) and cnp.PyArray_BASE(r) == NULL and cnp.PyArray_ISCARRAY(r)
-                and (not seeds or r is not seeds[0])):
-            return results
+    if len(results) == 1 and len(seeds) <= 1 and owned(results[0], seeds[0] if seeds else None):
+        return results
     seen = set()
     for s in seeds:
         seen.add(id(s))
@@ -157,11 +159,13 @@ cdef class GradFn:
     """grad and value_and_grad of a function, as a callable."""
     cdef object f, argnums
     cdef bint with_value, has_aux
+    cdef bint plain               # of the first argument, without auxiliary output
     cdef str who, root            # root: what the path of a leaf begins with in a message
     cdef dict __dict__
 
     def __init__(self, f, argnums, with_value, has_aux, who):
         self.f, self.argnums, self.with_value, self.has_aux, self.who = f, argnums, with_value, has_aux, who
+        self.plain = type(argnums) is int and argnums == 0 and not has_aux
         self.root = f"argument {argnums}" if type(argnums) is int else "the arguments "
 
     def __call__(self, *args, **kw):
@@ -172,6 +176,8 @@ cdef class GradFn:
         cdef object d, out, aux = None
         cdef object target
         cdef list places = None
+        if n == 1 and self.plain and not kw and cnp.PyArray_CheckExact(args[0]):
+            return self.of_array(args[0])
         # The values of args live as long as the call: nothing below keeps the user's tree.
         if type(self.argnums) is int:
             k = self.argnums
@@ -188,10 +194,7 @@ cdef class GradFn:
             if len(set(places)) != len(places):
                 raise TypeError(f"{self.who}: `argnums` = {self.argnums} names one of the {n} arguments twice.")
             target = tuple([args[k] for k in places])
-        if cnp.PyArray_CheckExact(target):
-            leaves, d = [target], leaf_def
-        else:
-            leaves, d = flatten(target)
+        leaves, d = flatten(target)
         has_lists = d is not leaf_def and has_list_of_floats(target, 0)
         tr = GradTrace.__new__(GradTrace)
         for i in range(len(leaves)):
@@ -247,6 +250,33 @@ cdef class GradFn:
         if self.with_value:
             return ((out, aux), g) if self.has_aux else (out, g)
         return (g, aux) if self.has_aux else g
+
+    cdef object of_array(self, object v):
+        """The call with one array and nothing else: what follows in `__call__`, without its lists."""
+        cdef GradTrace tr = GradTrace.__new__(GradTrace)
+        cdef Node leaf, node
+        cdef object g, out, seed
+        v = leaf_value(self.who, v, leaf_def, 0, self.root)
+        leaf = new_leaf(v)
+        g = new_grad_tracer(tr, v, leaf, FLAG_ARGUMENT)
+        try:
+            tr.lock(v)
+            out = call(self.who, self.f, (g,), _no_params, False)
+            g = None
+            node, out = self.scalar(out, tr)
+            tr.alive = False
+            if node is None:
+                g = finished([None], [v], [])[0]
+            else:
+                seed = _one64 if typenum(out) == cnp.NPY_DOUBLE else _one32
+                if not on_host(out):
+                    seed = _one_like(out)
+                g = sweep_one(node, seed, leaf)
+                if not owned(g, seed):
+                    g = finished([g], [v], [seed])[0]
+        finally:
+            tr.close()
+        return (out, g) if self.with_value else g
 
     cdef object missing(self, Py_ssize_t n):
         return TypeError(f"{self.who}: `argnums` = {self.argnums} must name positional arguments, and the function was "

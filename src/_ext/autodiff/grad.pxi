@@ -300,25 +300,50 @@ cdef object sweep(list outs, list seeds, list leaves, bint consume):
     behind in the nodes, so a pullback can be called again.
     """
     cdef Heap h = Heap()
-    cdef Node n
     cdef Py_ssize_t i
     for l in leaves:
         (<Node>l).ct = None
     try:
         for i in range(len(outs)):
             give(h, <Node>outs[i], seeds[i], None)
-        while h.n:
-            n = h.pop()
-            step(h, n, consume)
-            n = None
+        drain(h, consume)
         return [(<Node>l).ct for l in leaves]
     finally:
-        while h.n:
-            n = h.pop()
-            n.ct = n.live = None
-        n = None
+        abandon(h)
         for l in leaves:
             (<Node>l).ct = (<Node>l).live = None
+
+
+cdef object sweep_one(Node out, object seed, Node leaf):
+    """`sweep` from one node to one leaf, consuming."""
+    cdef Heap h = Heap()
+    try:
+        give(h, out, seed, None)
+        out = None
+        drain(h, True)
+        return leaf.ct
+    finally:
+        abandon(h)
+        leaf.ct = leaf.live = None
+
+
+cdef int drain(Heap h, bint consume) except -1:
+    """Run the rules of all waiting nodes, newest first."""
+    cdef Node n
+    while h.n:
+        n = h.pop()
+        step(h, n, consume)
+        n = None
+    return 0
+
+
+cdef int abandon(Heap h) except -1:
+    """Forget the cotangents of nodes that still wait: an exception has ended the sweep."""
+    cdef Node n
+    while h.n:
+        n = h.pop()
+        n.ct = n.live = None
+    return 0
 
 
 cdef int step(Heap h, Node n, bint consume) except -1:

@@ -53,7 +53,7 @@ def kernel_isa():
 
 cdef inline bint on_host(object x):
     """Whether an operand may go to a host function as it is."""
-    return cnp.PyArray_CheckExact(x) or cnp.PyArray_IsAnyScalar(x)
+    return cnp.PyArray_CheckExact(x) or type(x) is float or cnp.PyArray_IsAnyScalar(x)
 
 
 cdef inline bint small(object x):

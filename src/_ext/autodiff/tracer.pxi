@@ -1,5 +1,8 @@
 # Trace and Tracer: identity, operators, NumPy's protocols, and what a tracer refuses.
 
+cdef object _absent = object()           # an argument that was not given
+cdef object _numpy_sum = np.sum
+
 cdef enum:
     FLAG_ARGUMENT = 1         # the value is the caller's own array
     FLAG_VIEW = 2             # the value may share memory with another traced array
@@ -73,30 +76,47 @@ cdef class Tracer:
         return self.size * self.get_dtype().itemsize
 
     # ------------------------------------------------------------------ NumPy's protocols
-    def __array_ufunc__(self, *given, **kw):
-        """NEP 13: ``(ufunc, method, *inputs, **kw)``; one tuple as it comes, since taking it apart makes another."""
+    # NumPy calls these two by their descriptors, hence no binding: a bound function takes the arguments apart twice.
+    # The operands and keywords of a ufunc are spelt out because a tuple and a dict of them cost as much as the call.
+    @cython.binding(False)
+    def __array_ufunc__(self, ufunc, method, a=_absent, b=_absent, *more, out=_absent, where=_absent, axis=_absent,
+                        axes=_absent, keepdims=_absent, initial=_absent, dtype=_absent, signature=_absent,
+                        casting=_absent, order=_absent, subok=_absent):
         cdef tuple xs
-        ufunc, method = given[0], given[1]
-        if method == "__call__":
+        cdef dict kw
+        cdef bint plain = (out is _absent and where is _absent and axis is _absent and axes is _absent
+                           and keepdims is _absent and initial is _absent and dtype is _absent
+                           and signature is _absent and casting is _absent and order is _absent and subok is _absent)
+        if plain and method == "__call__":
             f = _ufunc_primitives.get(ufunc)
-            if f is not None and not kw:
-                if PyTuple_GET_SIZE(given) == 3:
-                    return bind1(<PrimitiveBase>f, <object>PyTuple_GET_ITEM(given, 2))
-                if PyTuple_GET_SIZE(given) == 4:
-                    return bind2(<PrimitiveBase>f, <object>PyTuple_GET_ITEM(given, 2),
-                                 <object>PyTuple_GET_ITEM(given, 3))
-                return bind(<PrimitiveBase>f, given[2:], None)
-            xs, f = given[2:], _ufuncs.get(ufunc)
-            if f is None:
-                return _operators["unknown_ufunc"](ufunc, xs, kw)
-            return _operators["ufunc_call"](ufunc, f, xs, kw) if kw else f(*xs)
-        return _operators["ufunc_method"](ufunc, method, given[2:], kw)
+            if f is not None and PyTuple_GET_SIZE(more) == 0:
+                if b is _absent:
+                    return bind1(<PrimitiveBase>f, a)
+                return bind2(<PrimitiveBase>f, a, b)
+        xs = () if a is _absent else (a,) if b is _absent else (a, b) + more
+        kw = {} if plain else {name: v for name, v in (
+            ("out", out), ("where", where), ("axis", axis), ("axes", axes), ("keepdims", keepdims),
+            ("initial", initial), ("dtype", dtype), ("signature", signature), ("casting", casting), ("order", order),
+            ("subok", subok)) if v is not _absent}
+        if method != "__call__":
+            return _operators["ufunc_method"](ufunc, method, xs, kw)
+        f = _ufuncs.get(ufunc)
+        if f is None:
+            return _operators["unknown_ufunc"](ufunc, xs, kw)
+        if kw:
+            return _operators["ufunc_call"](ufunc, f, xs, kw)
+        return bind(<PrimitiveBase>f, xs, None) if isinstance(f, PrimitiveBase) else f(*xs)
 
+    @cython.binding(False)
     def __array_function__(self, func, types, args, kw):
         f = _functions.get(func)
         if f is None:
             return _operators["unknown_function"](func, args)
         if not kw and PyTuple_GET_SIZE(args) == 1:
+            if func is _numpy_sum and is_tracer(args[0]):
+                y = sum_all(<Tracer>args[0])
+                if y is not None:
+                    return y
             return f(args[0])
         return f(*args, **kw)
 

@@ -64,6 +64,7 @@ class Compared:
             self.blind = coarse & (self.given != 0)
             # differences that grow as the step shrinks, and not by rounding
             self.unsettled = coarse & (np.abs(self.expected) > SAFETY * part)
+            self.unsettled &= self.error > 0.25 * np.abs(self.expected)
 
     def direction(self, b: int) -> Array:
         """Return line b as a direction in natural units."""

@@ -15,7 +15,7 @@ import numpy as np
 from nnmath_core._ext._tree import flatten
 from nnmath_core.autodiff.transforms import jvp, vjp
 from nnmath_core.checks import describe
-from nnmath_core.device import CPU, backend_for, device_of
+from nnmath_core.device import CPU, backend_for, device_of, to_device
 from nnmath_core.errors import DtypeError, ShapeError, TreeError
 from nnmath_core.typing import Array
 from nnmath_core.verify.variables import Variables, VectorFunction
@@ -218,12 +218,12 @@ class Given:
     ) -> Array:
         if leaf is None:
             raise TreeError(f"{self.who}: `grad` must return an array for {name}, got None.")
-        block = numbers(self.who, "grad", leaf, name)
         if len(function.shapes) > 1:
             raise TreeError(
                 f"{self.who}: `grad` can be given when `f` has one output, and it has "
                 f"{len(function.shapes)}. Give `jvp`."
             )
+        block = numbers(self.who, "grad", leaf, name)
         wanted = function.shapes[0] + shape
         if block.shape != wanted and not (function.size == 1 and block.shape == shape):
             like = "the argument" if function.shapes[0] == () else "output and argument together"
@@ -242,8 +242,7 @@ def _length(result: Any) -> str:
 
 def numbers(who: str, arg: str, x: Any, name: str) -> Array:
     """Return what a user's function gave for a leaf as a float64 array on the host."""
-    place = device_of(x)
-    a = np.asarray(x if place == CPU else backend_for(place).to_host(x))
+    a = np.asarray(to_device(x, CPU) if hasattr(x, "__cuda_array_interface__") else x)
     if a.dtype.kind not in "fiub":
         got = describe(x) if a.dtype.kind == "O" else f"{a.dtype} ones"
         raise DtypeError(f"{who}: `{arg}` must return real numbers for {name}, got {got}.")

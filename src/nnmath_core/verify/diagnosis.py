@@ -78,7 +78,10 @@ class Kinks:
         # where the best difference used steps below the bend, it is far away and does no harm
         reached = best.step if weights is None else best.step.min(axis=1, keepdims=True)
         near = reached > smallest / 2
-        self.found = np.take_along_axis(stays, pick, 0)[0] & seen.any(axis=0) & near
+        # a kink beside the point fades at the last step that still crosses it
+        before = np.take_along_axis(stays, np.maximum(pick - 1, 0), 0)[0]
+        stays = np.take_along_axis(stays, pick, 0)[0] | before
+        self.found = stays & seen.any(axis=0) & near
 
     def between(self, given: Array, slack: Array) -> Array:
         """Whether the derivatives given lie between the slopes at a kink."""
@@ -130,7 +133,7 @@ def examine(s: Suspect) -> Verdict:
         spoiled = float(best.rounding[0, 0]) > 0.1 * error
         return Verdict("round-off" if spoiled else "non-smooth", value, error, step, slopes)
     if gap <= max(SAFETY * error + 16 * noise_of_given(s), _unseen(s)):
-        return Verdict("round-off", value, error, step)
+        return Verdict("kink" if _jumps(s) else "round-off", value, error, step)
     return Verdict("bug", value, error, step, slopes)
 
 
@@ -199,14 +202,23 @@ def _again(s: Suspect) -> tuple[Estimate, Samples]:
 
 def noise_of_given(s: Suspect) -> float:
     """Rounding error of the derivative under check, from its values a few spacings apart."""
+    eps = np.array([max(s.eps, s.near.variables.eps)])
+    line = lambda _, t: (np.array([_given_at(s, t)]), t)  # noqa: E731
+    return float(noise_of(line, np.array([s.given]), eps, s.near.shortest)[0])
+
+
+def _jumps(s: Suspect) -> bool:
+    """Whether the derivative under check has one value on each side of the point."""
+    steps = s.near.shortest * np.array([1.0, 2.0, 3.0])
+    sides = [np.array([_given_at(s, sign * t) for t in steps]) for sign in (1, -1)]
+    within = max(float(np.ptp(side)) for side in sides)
+    return within < 0.1 * float(np.ptp(np.array([*sides[0], *sides[1], s.given])))
+
+
+def _given_at(s: Suspect, t: float) -> float:
+    """The derivative under check a little away from the point, in a fixed direction of all entries."""
     near = s.near
     size = np.where(near.x == 0, near.unit, np.abs(near.x))
     d = np.where(np.arange(len(near.x)) % 2 == 0, 1.0, -0.7)
-
-    def line(_: int, t: float) -> tuple[Array, float]:
-        x = near.variables.snap(near.x + t * size * d)
-        with np.errstate(all="ignore"):
-            return np.array([s.again(x)]), t
-
-    eps = np.array([max(s.eps, near.variables.eps)])
-    return float(noise_of(line, np.array([s.given]), eps, near.shortest)[0])
+    with np.errstate(all="ignore"):
+        return s.again(near.variables.snap(near.x + t * size * d))

@@ -225,6 +225,7 @@ class _Check:
             return self._run()
 
     def _run(self) -> GradientReport:
+        self._require_floats(Variables(self.who, self.args, self.roots))
         fault = self._fault(self.f, self.roots, "`f`")
         given = None
         if fault is None and self.grad is not None:
@@ -241,12 +242,13 @@ class _Check:
         variables = Variables(
             self.who, self.args, self.roots, given.fixed if given else frozenset()
         )
-        if not variables.leaves or not variables.which:
-            got = "none" if variables.leaves else "no argument"
-            raise DtypeError(
-                sentence(self.who, "args", "arrays or floats to differentiate by", got)
-            )
         return self._compared(variables, given)
+
+    def _require_floats(self, variables: Variables) -> None:
+        if not variables.which:
+            got = "none" if variables.leaves else "no argument"
+            wanted = "arrays of floats, or floats, to differentiate by"
+            raise DtypeError(sentence(self.who, "args", wanted, got))
 
     def _whole_jvp(self, *args: Any) -> Any:
         variables = Variables(self.who, args, self.roots)

@@ -36,9 +36,10 @@ class Disagreement:
     ----------
     cause : str
         ``"bug"``: the differences converge to another number. ``"kink"``: the slopes to the left and
-        to the right differ, and the derivative given lies between them. ``"round-off"``: rounding
-        hides the answer. ``"non-smooth"``: the differences do not converge (a jump, a cusp, noise,
-        or oscillation below the steps). ``"outside"``: the function has no value next to the point.
+        to the right differ and the derivative given lies between them, or it jumps there itself.
+        ``"round-off"``: rounding hides the answer. ``"non-smooth"``: the differences do not converge
+        (a jump, a cusp, noise, or oscillation below the steps). ``"outside"``: the function has no
+        value next to the point.
         ``"not finite"``: the derivative given is infinite or NaN. ``"nondeterminism"``: two calls
         with the same arguments differ. ``"mutation"``: the function changes its argument.
     mode : str
@@ -262,6 +263,8 @@ def in_words(d: Disagreement, hint: str = "") -> str:
             f"{d.where}: a kink. The derivative given, {given}, lies between the one-sided slopes "
             f"{left:.6g} and {right:.6g}."
         )
+    if d.cause == "kink":
+        return f"{d.where}: a kink. The derivative given, {given}, jumps at the point."
     why = {
         "round-off": ": rounding hides the answer. Use float64, or a point where less cancels.",
         "non-smooth": ": they do not converge. A jump, a cusp, noise, or oscillation below the steps?",
