@@ -132,37 +132,34 @@ def extrapolated(slopes: Array, rounding: Array, steps: Array, *, power: int) ->
     the distance from the entry one step after beyond that one's rounding, and its own rounding. An
     accidental agreement of two entries is thus not enough.
     """
-    levels = len(slopes)
     rounding = np.broadcast_to(rounding, slopes.shape)
-    value, error = slopes[-1].copy(), np.full(slopes.shape[1:], np.inf)
-    part, step = rounding[-1].copy(), np.broadcast_to(steps[-1], value.shape).copy()
+    steps = np.broadcast_to(steps, slopes.shape)
+    columns, guesses, parts, levels = [], [], [], []
     column = slopes
-    for j in range(DEPTH + 1):
+    for j in range(min(DEPTH + 1, len(slopes))):  # column[i] belongs to level i + j
+        own = 1.2 * rounding[j:]
         if j:
-            if levels <= j:
-                break
-            factor = RATIO ** (power * j)
             finer = column[1:]
-            column = finer + (finer - column[:-1]) / (factor - 1)
-            change = np.abs(column - finer)
-        # column[i] belongs to level i + j
-        drift = np.abs(np.diff(column, axis=0))
-        for i in range(len(column)):
-            k = i + j
-            if j == 0 and i == 0:
-                continue  # a single difference says nothing about its error
-            guess = change[i] if j else drift[i - 1]
-            if j and i:
-                guess = np.maximum(guess, drift[i - 1])
-            if i + 1 < len(column):
-                guess = np.maximum(guess, drift[i] - 4 * rounding[k + 1])
-            guess = guess + 1.2 * rounding[k]
-            better = guess < error  # false for NaN
-            value = np.where(better, column[i], value)
-            error = np.where(better, guess, error)
-            part = np.where(better, 1.2 * rounding[k], part)
-            step = np.where(better, np.broadcast_to(steps[k], value.shape), step)
-    return Estimate(value, error, part, step)
+            column = finer + (finer - column[:-1]) / (RATIO ** (power * j) - 1)
+            guess = np.abs(column - finer)
+        else:
+            guess = np.zeros(column.shape)
+            guess[0] = np.inf  # a single difference says nothing about its error
+        drift = np.abs(column[1:] - column[:-1])
+        guess[1:] = np.maximum(guess[1:], drift)
+        guess[:-1] = np.maximum(guess[:-1], drift - 4 * rounding[j + 1 :])
+        columns.append(column)
+        guesses.append(np.where(np.isnan(guess), np.inf, guess + own))
+        parts.append(own)
+        levels.append(steps[j:])
+    error = np.concatenate(guesses)
+    best = np.argmin(error, axis=0)[None]
+    best = np.where(np.isinf(np.take_along_axis(error, best, 0)), len(slopes) - 1, best)
+
+    def pick(tables: list[Array]) -> Array:
+        return np.asarray(np.take_along_axis(np.concatenate(tables), best, 0)[0])
+
+    return Estimate(pick(columns), pick(guesses), pick(parts), pick(levels))
 
 
 def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:

@@ -17,7 +17,7 @@ from nnmath_core.checks import (
     sentence,
 )
 from nnmath_core.device import CPU, to_device
-from nnmath_core.errors import DomainError, DtypeError, GradientError
+from nnmath_core.errors import DomainError, DtypeError, GradientError, TraceError
 from nnmath_core.typing import Array, Rng
 from nnmath_core.verify.behaviour import changed_by, copied, plain, points_near, varying
 from nnmath_core.verify.derivatives import (
@@ -133,10 +133,11 @@ def check_grads(
     Examples
     --------
     >>> nm.check_grads(lambda w, n: np.sum(w**n), (np.array([1.0, 2.0]), 3))
-    >>> nm.check_grads(np.sum, (np.array([1.0, 2.0]),), grad=lambda x: np.array([1.0, -1.0]))
+    >>> wrong = lambda w: np.array([2.0, -4.0])
+    >>> nm.check_grads(lambda w: np.sum(w**2), (np.array([1.0, 2.0]),), grad=wrong)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
-    nnmath_core.errors.GradientError: ...
+    nnmath_core.errors.GradientError: check_grads: The derivative of `f` is wrong. ...
     """
     report = _Check("check_grads", f, args, grad, jvp, points, order, modes, projected, rng).run()
     if not report.ok:
@@ -221,8 +222,15 @@ class _Check:
 
     def run(self) -> GradientReport:
         """Check and return the record."""
-        with np.errstate(all="ignore"):  # what is not finite is reported
-            return self._run()
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is reported
+                return self._run()
+        except TraceError as e:
+            if self.own:
+                e.add_note(
+                    f"{self.who}: without `grad` and `jvp` it is our derivatives of `f` that are checked."
+                )
+            raise
 
     def _run(self) -> GradientReport:
         self._require_floats(Variables(self.who, self.args, self.roots))

@@ -149,6 +149,8 @@ class GradientReport:
         What was not checked, and why.
     calls : int
         Evaluations of the function.
+    name : str
+        What messages call the function.
     """
 
     ok: bool
