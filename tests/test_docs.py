@@ -159,7 +159,8 @@ def test_names_on_the_page_exist(page):
 @pytest.mark.parametrize("page", TEXTS)
 def test_files_on_the_page_exist(page):
     for path in sorted(set(re.findall(r"\b(?:src|tests|docs|bench)/[\w./*-]*[\w*]", TEXTS[page]))):
-        assert list(ROOT.glob(path)), f"there is no {path}"
+        made = path.startswith("docs/_build")  # by `make docs`, which may not have run
+        assert made or list(ROOT.glob(path)), f"there is no {path}"
 
 
 def test_each_table_is_shown_once():
