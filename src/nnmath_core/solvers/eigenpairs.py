@@ -24,7 +24,8 @@ class Eigenpairs:
     residual : array, shape (k,)
         ``|A v - value v|``, from products. Some eigenvalue lies within it of the value.
     bound : array, shape (k,)
-        ``residual`` plus an allowance for rounding in a product, ``8 eps norm``.
+        ``residual`` plus an allowance for rounding in a product: ``8 eps norm``, or ``sqrt(n)`` times
+        the largest component met where symmetry makes it zero, whichever is larger.
     kato_temple : array, shape (k,)
         ``residual**2 / gap``, a sharper bound that holds where no eigenvalue was missed; NaN where
         the neighbours are too close or too inaccurate to know a gap.

@@ -221,6 +221,7 @@ class _Search:
         self.alpha, self.beta = np.empty(max_steps), np.empty(max_steps)
         self.done = np.zeros(1, np.int64)
         self.facts = np.zeros(2)  # the largest |A v|, and coefficients that symmetry makes zero
+        self.first_leak = 0.0  # the latter after the first run
         self.norm = 0.0
         self.forget_ritz()
         self.tell: Any = None
@@ -434,7 +435,7 @@ class _Search:
         if not inside:
             return math.nan, math.nan
         # The locked pairs decouple from the rest but for their residuals, and products round.
-        margin = 2 * float(np.linalg.norm(self.residuals)) + 8 * self.eps * self.norm
+        margin = 2 * float(np.linalg.norm(self.residuals)) + self.rounding(self.norm)
         return float(min(inside)) - margin, float(max(inside)) + margin
 
     def beyond(self, width: float) -> float:
@@ -453,7 +454,7 @@ class _Search:
         risk = RISK / (2 * self.looks * (self.looks + 1))
         x = (math.log(1.648 * math.sqrt(n) / risk) / (2 * m - 1)) ** 2
         slow = x * width / (1 - 2 * x) if x < 0.5 else math.inf
-        closed = (float(self.beta[m - 1]) + 8 * self.eps * self.norm) * math.sqrt(n) / risk
+        closed = (float(self.beta[m - 1]) + self.rounding(self.norm)) * math.sqrt(n) / risk
         return min(slow, closed)
 
     def overtaken(self) -> bool:
@@ -476,6 +477,8 @@ class _Search:
         """Turn Ritz vectors of the run into rows of the finished part, in place, column by column."""
         theta, s, error = self.ritz
         m, p = int(self.done[0]), len(chosen)
+        if not self.locked:
+            self.first_leak = float(self.facts[1])
         turn = np.ascontiguousarray(s[:, chosen].T).astype(self.op.dtype)  # (p, m)
         first = self.locked
         self.done[0] = 0  # an interrupt must not find half of a run
@@ -513,7 +516,7 @@ class _Search:
             value=value.astype(self.op.dtype),
             vectors=vectors,
             residual=residual,
-            bound=residual + 8 * self.eps * norm,
+            bound=residual + self.rounding(norm),
             kato_temple=kato,
             converged=converged,
             complete=self.complete,
@@ -525,6 +528,16 @@ class _Search:
             tol=self.tol,
             verdict=self.verdict(converged, residual, norm),
         )
+
+    def rounding(self, norm: float) -> float:
+        """Return the allowance for rounding in a product: a few eps of the norm, or what was seen.
+
+        The products show their errors where symmetry makes a component zero; an error spreads over
+        n components, of which the largest seen is at least a typical one. That is so in the first
+        run: the later ones also meet the residuals of what was found.
+        """
+        leak = self.first_leak if self.locked else float(self.facts[1])
+        return max(8 * self.eps * norm, math.sqrt(self.n) * leak)
 
     def measured(self, vectors: Array) -> tuple[Array, Array, Array]:
         """Return values, residuals and vectors that are best in the span of orthonormal vectors (n, k).
