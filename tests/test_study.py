@@ -219,7 +219,8 @@ def test_surface_has_the_ends_of_the_dense_spectrum(dtype):
     values = np.array([e["value"] for e in record["eigenvalues"]])
     bounds = np.array([e["bound"] for e in record["eigenvalues"]])
     rounding = 64 * np.finfo(dtype).eps * np.abs(dense).max()  # of the products, in the dtype
-    assert record["complete"]
+    assert record["others"][0] <= dense[3]
+    assert record["others"][1] >= dense[-5]
     assert np.all(np.abs(values - np.r_[dense[:3], dense[-4:]]) <= bounds + rounding)
     g = ravel_tree(nm.grad(mean_loss)(model, x, y))[0]
     np.testing.assert_allclose(record["gradient_norm"], np.linalg.norm(g), rtol=1e-5)
@@ -247,19 +248,26 @@ def test_unconverged_eigenvalues_are_shown_as_such():
 
 
 @pytest.mark.parametrize(
-    ("loss", "downhill", "lowest", "bound", "trusted", "kind"),
+    ("loss", "downhill", "lowest", "bound", "rest", "kind"),
     [
-        (1.0, 0.5, 0.1, 0.0, True, "a slope"),
-        (1.0, 0.99999, 0.1, 0.01, True, "a minimum"),
-        (1.0, 0.99999, -0.1, 0.01, True, "a saddle"),
-        (1.0, 0.99999, -0.1, 0.01, False, "a saddle"),  # a bound proves it, converged or not
-        (1.0, 0.99999, 0.1, 0.2, True, "a degenerate point"),
-        (1.0, 0.99999, 0.1, 0.01, False, "a degenerate point"),  # there may be lower ones
-        (0.0, 0.0, 0.0, 0.0, True, "a degenerate point"),
+        (1.0, 0.5, 0.1, 0.0, 0.1, "a slope"),
+        (1.0, 0.99999, 0.1, 0.01, 0.1, "a minimum"),
+        (1.0, 0.99999, -0.1, 0.01, -0.1, "a saddle"),
+        (
+            1.0,
+            0.99999,
+            -0.1,
+            0.01,
+            -np.inf,
+            "a saddle",
+        ),  # a bound proves it, whatever the others are
+        (1.0, 0.99999, 0.1, 0.2, 0.1, "a degenerate point"),
+        (1.0, 0.99999, 0.1, 0.01, -0.2, "a degenerate point"),  # there may be lower ones
+        (0.0, 0.0, 0.0, 0.0, 0.0, "a degenerate point"),
     ],
 )
-def test_verdict_says_what_is_proved(loss, downhill, lowest, bound, trusted, kind):
-    assert verdict(loss, downhill, lowest, bound, trusted)[0] == kind
+def test_verdict_says_what_is_proved(loss, downhill, lowest, bound, rest, kind):
+    assert verdict(loss, downhill, lowest, bound, rest)[0] == kind
 
 
 # ------------------------------------------------------------------------------------ comparison

@@ -232,11 +232,21 @@ def _surface(surface: Results) -> str:
         f"<p>The surface is that of the mean cross entropy of {surface['rows']} training rows in "
         f"{surface['parameters']} parameters. The gradient there has norm {short(surface['gradient_norm'])}. "
         "Each eigenvalue of the Hessian comes with a bound: some true eigenvalue lies within it. "
-        f"Lanczos iteration: {escape(surface['iteration'])}.</p>"
+        f"{escape(_others(surface))}Lanczos iteration: {escape(surface['iteration'])}.</p>"
         + _figure(
             picture, "The lowest and the highest eigenvalues; those between are not computed."
         )
         + _table(("eigenvalue", "value", "bound", "converged"), rows)
+    )
+
+
+def _others(surface: Results) -> str:
+    low, high = surface["others"]
+    if low is None or high is None:
+        return ""
+    return (
+        f"All that are not listed lie between {short(low)} and {short(high)}, with a probability of at "
+        "least 0.999 over the random start. "
     )
 
 

@@ -64,7 +64,8 @@ def surface_record(
     bent = None
     if bottom + float(found.bound[0]) < 0:
         bent = line.lowest_both_ways(found.vectors[:, 0])
-    kind, words = verdict(loss, slope[1], bottom, float(found.bound[0]), bool(found.converged[0]))
+    rest = found.others[0] if not math.isnan(found.others[0]) else math.inf
+    kind, words = verdict(loss, slope[1], bottom, float(found.bound[0]), rest)
     return {
         "rows": len(y),
         "parameters": n,
@@ -76,7 +77,7 @@ def surface_record(
         ],
         "highest": high,
         "lowest": low,
-        "complete": found.complete,
+        "others": [x if math.isfinite(x) else None for x in found.others],
         "iteration": found.verdict,
         "steps": found.iterations,
         "products": found.products,
@@ -88,7 +89,7 @@ def surface_record(
 
 
 def verdict(
-    loss: float, downhill: float, lowest: float, bound: float, trusted: bool
+    loss: float, downhill: float, lowest: float, bound: float, rest: float
 ) -> tuple[str, str]:
     """Say what kind of point it is: a short name, and a sentence.
 
@@ -98,8 +99,8 @@ def verdict(
         At the point, and the lowest met along the negative gradient.
     lowest, bound : float
         The lowest eigenvalue of the Hessian that was found, and how far it may be off.
-    trusted : bool
-        Whether it has converged.
+    rest : float
+        No eigenvalue that was not found is below, with the probability that `lanczos` states.
 
     Returns
     -------
@@ -107,36 +108,33 @@ def verdict(
 
     Examples
     --------
-    >>> verdict(1.0, 1.0, 0.5, 1e-9, True)[0]
+    >>> verdict(1.0, 1.0, 0.5, 1e-9, rest=0.5)[0]
     'a minimum'
-    >>> verdict(1.0, 1.0, -0.5, 1e-9, True)[0]
+    >>> verdict(1.0, 1.0, -0.5, 1e-9, rest=-0.5)[0]
     'a saddle'
-    >>> verdict(1.0, 0.5, -0.5, 1e-9, True)[0]
+    >>> verdict(1.0, 0.5, -0.5, 1e-9, rest=-0.5)[0]
     'a slope'
     """
     share = (loss - downhill) / loss if loss > 0 else 0.0
-    stationary = share < STATIONARY
-    if lowest + bound < 0:
-        bends = "curves down"
-    elif lowest - bound > 0 and trusted:
-        bends = "curves up in every direction that the iteration met"
+    down = lowest + bound < 0
+    up = min(lowest - bound, rest) > 0
+    if down:
+        bends = "curves down in at least one direction"
+    elif up:
+        bends = "curves up in every direction"
     else:
         bends = "is flat in some directions, to the accuracy of the eigenvalues"
-    if not stationary:
+    if share >= STATIONARY:
         return (
             "a slope",
             f"Training stopped on a slope: one step along the negative gradient lowers the loss by "
-            f"{100 * share:.2g} %. The surface {bends}"
-            + (" in at least one direction." if bends == "curves down" else "."),
+            f"{100 * share:.2g} %. The surface {bends}.",
         )
-    rest = "A step along the gradient lowers the loss by less than a thousandth."
-    if lowest + bound < 0:
-        return "a saddle", f"{rest} The surface curves down in at least one direction: a saddle."
-    if lowest - bound > 0 and trusted:
-        return "a minimum", f"{rest} The surface {bends}: a minimum."
+    kind = "a saddle" if down else "a minimum" if up else "a degenerate point"
+    what = kind if down or up else "a flat minimum or a degenerate saddle"
     return (
-        "a degenerate point",
-        f"{rest} The surface {bends}: a flat minimum or a degenerate saddle.",
+        kind,
+        f"A step along the gradient lowers the loss by less than a thousandth. The surface {bends}: {what}.",
     )
 
 
