@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import NoReturn
@@ -75,14 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     accuracy, gradients, surface = (results[k] for k in ("accuracy", "gradients", "surface"))
     folder = os.path.join(options.out, "")
-    print(
-        f"accuracy   {percent(accuracy['mean'])} of new examples ({interval(*accuracy['interval'])})"
-    )
-    print(f"gradients  {gradients['verdict']}")
-    print(f"surface    {surface['verdict']}")
-    print(
-        f"written    {folder}report.html, {folder}results.json ({time.perf_counter() - start:.0f} s)"
-    )
+    seconds = time.perf_counter() - start
+    right = f"{percent(accuracy['mean'])} of new examples ({interval(*accuracy['interval'])})"
+    for name, words in (
+        ("accuracy", right),
+        ("gradients", gradients["verdict"]),
+        ("surface", surface["verdict"]),
+        ("written", f"{folder}report.html, {folder}results.json ({seconds:.0f} s)"),
+    ):
+        print(textwrap.fill(words, 110, initial_indent=f"{name:<11}", subsequent_indent=" " * 11))
     if not gradients["ok"]:
         print("nnmath: study: the gradients disagree with differences.", file=sys.stderr)
         return FAILED
