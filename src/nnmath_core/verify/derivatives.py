@@ -48,12 +48,21 @@ class Source:
             return float(np.finfo(np.float32).eps)
         return self.variables.eps
 
-    def arguments(self, x: Array) -> list[Any]:
-        """Return the variables at a point, in the dtypes in which this derivative gets them."""
+    def arguments(self, x: Array) -> tuple[Any, ...]:
+        """Return the arguments at a point, in the dtypes in which this derivative gets them."""
         before = self.variables.wide
         self.variables.wide = before and self.wide
         try:
-            return self.variables.values(x)
+            return tuple(self.variables.tree(self.variables.values(x)))
+        finally:
+            self.variables.wide = before
+
+    def tangents(self, d: Array) -> tuple[Any, ...]:
+        """Return a direction like the arguments, zero where they are fixed."""
+        before = self.variables.wide
+        self.variables.wide = before and self.wide
+        try:
+            return tuple(self.variables.tangents(self.variables.values(d)))
         finally:
             self.variables.wide = before
 
@@ -108,8 +117,7 @@ class UserGradient(Source):
 
     def jacobian(self, x: Array) -> Array:
         """Return the whole of it, shape (m, n)."""
-        args = self.variables.tree(self.arguments(x))
-        return self.given.jacobian(self.gradient(*args), self.function)
+        return self.given.jacobian(self.gradient(*self.arguments(x)), self.function)
 
     def rows(self, x: Array, weights: Array) -> Array:
         """Return W J."""
@@ -127,11 +135,9 @@ class UserJvp(Source):
 
     def columns(self, x: Array, directions: Iterable[Array]) -> Array:
         """Return J d, one call a direction."""
-        found = []
-        for d in directions:
-            args = tuple(self.variables.tree(self.arguments(x)))
-            tangents = tuple(self.variables.tangents(self.arguments(d)))
-            found.append(self._vector(self.product(args, tangents)))
+        found = [
+            self._vector(self.product(self.arguments(x), self.tangents(d))) for d in directions
+        ]
         return np.array(found).reshape(len(found), self.function.size)
 
     def _vector(self, out: Any) -> Array:

@@ -132,7 +132,9 @@ def examine(s: Suspect) -> Verdict:
     if gap <= SAFETY * error:
         spoiled = float(best.rounding[0, 0]) > 0.1 * error
         return Verdict("round-off" if spoiled else "non-smooth", value, error, step, slopes)
-    if gap <= max(SAFETY * error + 16 * noise_of_given(s), _unseen(s)):
+    if gap <= _unseen(s) + _bend(s, table, step):
+        return Verdict("round-off", value, error, step)
+    if gap <= SAFETY * error + 16 * noise_of_given(s):
         return Verdict("kink" if _jumps(s) else "round-off", value, error, step)
     return Verdict("bug", value, error, step, slopes)
 
@@ -152,6 +154,19 @@ def _unseen(s: Suspect) -> float:
         return 0.0
     rows = np.flatnonzero(s.weight)
     return FLOOR * eps * max(1.0, float(np.abs(s.weight[rows]) @ np.abs(s.near.middle[rows])))
+
+
+def _bend(s: Suspect, table: Samples, step: float) -> float:
+    """Return by how much the slopes to both sides differ at a step, for a function of float32.
+
+    Its steps cannot be so short that no kink of a network lies among them, and several kinks look
+    smooth: the derivative may be any number between the slopes.
+    """
+    if s.near.variables.eps < 1e-10:
+        return 0.0
+    steps = np.array(table.right)[:, 0, 0]
+    level = int(np.argmin(np.abs(np.log(steps / step))))
+    return float(np.abs(table.bend()[level, 0, 0]))
 
 
 def _first_step(s: Suspect, table: Samples, least: float) -> float:

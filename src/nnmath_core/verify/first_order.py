@@ -20,6 +20,7 @@ ROWS = 32  # outputs that reverse mode checks one by one; of more, random sums
 SUMS = 4
 PROBES = 256  # directions along which a disagreement is followed to its entries
 ENTRIES = 4  # that are named
+SINGLE = 2.0**-7  # of the largest in float32, whose steps are too long to resolve kinks
 
 
 @dataclass
@@ -72,10 +73,11 @@ class AtPoint:
     def rounding(self, directions: Array) -> Array:
         """Return by how much sums over entries may be off, (b, 1) or (b, r)."""
         eps = self.source.eps
-        if self.jacobian is not None:
-            return np.asarray(8 * eps * (np.abs(directions) @ np.abs(self.jacobian).T))
         largest = np.abs(self.along(directions)).max(axis=0)
-        return np.asarray(16 * eps * np.sqrt(len(self.near.x)) * largest)
+        single = SINGLE * largest if self.near.variables.eps > 1e-10 else 0.0 * largest
+        if self.jacobian is not None:
+            return np.asarray(8 * eps * (np.abs(directions) @ np.abs(self.jacobian).T) + single)
+        return np.asarray(16 * eps * np.sqrt(len(self.near.x)) * largest + single)
 
 
 def at_point(source: Source, near: Nearby, rng: np.random.Generator) -> AtPoint:
@@ -95,7 +97,8 @@ def compare_entries(
         best = with_one_side(best, table)
         for at in given:
             values = at.along_entries(block)
-            finite = np.where(np.isfinite(values), np.abs(values), 0.0)
+            finite = np.where(np.isfinite(values), np.abs(values), 0.0).max(axis=0, initial=0.0)
+            share = 4 * at.source.eps + (SINGLE if near.variables.eps > 1e-10 else 0.0)
             compared = Compared(
                 mode=at.source.mode,
                 order=1,
@@ -108,7 +111,7 @@ def compare_entries(
                 evaluate=at.elsewhere,
                 entries=block,
                 eps=at.source.eps,
-                floor=4 * at.source.eps * finite.max(axis=0, initial=0.0),
+                floor=share * finite,
             )
             findings.add(compared, names)
 

@@ -110,7 +110,8 @@ def check_grads(
     *Tolerances* are not fixed numbers. Central differences with shrinking steps are extrapolated,
     and their error is estimated from the table and from the rounding of ``f``, which is measured.
     In float64 a relative error of ``1e-9`` is seen as a rule. float32 arguments are passed as
-    float64 to take differences where ``f`` keeps float64.
+    float64 to take differences where ``f`` keeps float64; where it does not, as when it closes over
+    float32 data, expect to see errors above one per cent, in second derivatives above a few.
 
     *Kinks.* Where the slopes from both sides differ (``relu`` at 0, a tie of ``max``), any
     derivative between them passes and is listed as a kink.

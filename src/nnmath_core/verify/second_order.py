@@ -22,6 +22,7 @@ from nnmath_core.verify.names import Names
 from nnmath_core.verify.nearby import Nearby
 from nnmath_core.verify.variables import VectorFunction
 
+SINGLE = 2.0**-5  # of the largest in float32, whose steps are too long to resolve kinks
 MANY = 1 << 16  # entries of a gradient; of more, a sample is compared
 
 
@@ -138,7 +139,8 @@ def _compare(
     for mode, product in given:
         values = product(around.x, direction)
         finite = np.where(np.isfinite(values), np.abs(values), 0.0)
-        size = (finite * unit).max(initial=0.0) + scale.max(initial=0.0)
+        top = (finite * unit).max(initial=0.0)
+        floor = 64 * eps * (top + scale.max(initial=0.0)) + (SINGLE * top if eps > 1e-10 else 0.0)
         compared = Compared(
             mode=mode,
             order=2,
@@ -150,6 +152,6 @@ def _compare(
             given=values,
             evaluate=product,
             directions=direction,
-            floor=64 * eps * size / unit,
+            floor=floor / unit,
         )
         findings.add(compared, names)

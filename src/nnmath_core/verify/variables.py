@@ -128,6 +128,8 @@ class Variables:
     def tree(self, values: list[Any]) -> Tree:
         """Return the whole tree with these values of the variables."""
         leaves = list(self.leaves)
+        if self.wide:  # what is held fixed goes along, so that dtypes are not mixed
+            leaves = [x.astype(np.float64) if _is_single(x) else x for x in leaves]
         for i, v in zip(self.which, values, strict=True):
             leaves[i] = v
         return unflatten(self.treedef, leaves)
@@ -165,6 +167,10 @@ class Variables:
 def _host(v: Any) -> Any:
     place = device_of(v)
     return v if place == CPU else backend_for(place).to_host(v)
+
+
+def _is_single(leaf: Any) -> bool:
+    return getattr(leaf, "dtype", None) is not None and leaf.dtype == np.float32
 
 
 def is_fixed(leaf: Any) -> bool:
