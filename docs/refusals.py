@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 import scipy.special
 
 import nnmath_core as nm
@@ -43,8 +44,19 @@ GROUPS: dict[str, list[Refusal]] = {
         Refusal(
             "np.array([x[0] ** 2, x[1]]).sum()", "np.stack([x[0] ** 2, x[1]]).sum()", "np.stack"
         ),
+        Refusal("np.r_[x, 1.0].sum()", "np.concatenate([x, [1.0]]).sum()", "np.concatenate([...])"),
         Refusal(
-            "np.r_[x, 1.0].sum()", "np.concatenate([x, [1.0]]).sum()", "cannot become a plain array"
+            "np.sum([v**2 for v in x])", "np.sum(np.stack([v**2 for v in x]))", "np.sum(np.stack"
+        ),
+        Refusal(
+            "np.linalg.norm([x[0], x[1]])",
+            "np.linalg.norm(np.stack([x[0], x[1]]))",
+            "np.linalg.norm(np.stack([...]))",
+        ),
+        Refusal(
+            "np.stack([[x[0], 1.0], [2.0, x[1]]]).sum()",
+            "np.stack([np.stack([x[0], 1.0]), np.stack([2.0, x[1]])]).sum()",
+            "np.stack([np.stack([...]), ...])",
         ),
         Refusal("np.full(3, x[0]).sum()", "(x[0] * np.ones(3)).sum()", "x * np.ones(shape)"),
         Refusal(
@@ -62,6 +74,7 @@ GROUPS: dict[str, list[Refusal]] = {
         Refusal("x[0].item() ** 2", "x[0] ** 2", "cannot become a Python float"),
         Refusal("x.tolist()[0] ** 2", "x[0] ** 2", "cannot become a Python float"),
         Refusal("math.exp(x[0])", "np.exp(x[0])", "np.exp(x)"),
+        Refusal("len('%.3f' % x[0]) * x[0]", "len(f'{x[0]:.3f}') * x[0]", "f'{x:.3f}'"),
         Refusal(
             "(complex(x[0], 1.0) ** 2).imag",
             "((x[0] + 1j) ** 2).imag",
@@ -69,6 +82,16 @@ GROUPS: dict[str, list[Refusal]] = {
         ),
         Refusal("x[0] * a[int(x[0])]", "x[0] * a[x[0].astype(int)]", "x.astype(int)"),
         Refusal("a.dot(x)", "a @ x", "a @ x"),
+        Refusal(
+            "(scipy.sparse.eye(3) @ x).sum()",
+            "(scipy.sparse.eye(3).toarray() @ x).sum()",
+            "a.toarray() @ x",
+        ),
+        Refusal(
+            "(np.ma.masked_less(a, 0.0) * x).sum()",
+            "(np.ma.masked_less(a, 0.0).filled(0.0) * x).sum()",
+            "a.filled(value)",
+        ),
         Refusal(
             "np.random.default_rng(0).normal(x[0], 2.0)",
             "x[0] + 2.0 * np.random.default_rng(0).standard_normal()",
@@ -97,7 +120,9 @@ GROUPS: dict[str, list[Refusal]] = {
             "nm.at(a)[i].add",
         ),
         Refusal("y = np.zeros(3); np.copyto(y, x); y.sum()", "y = x; y.sum()", "nm.at(y)[i].set"),
-        Refusal("np.full_like(a, x[0]).sum()", "(x[0] * np.ones_like(a)).sum()", "ordinary array"),
+        Refusal(
+            "np.full_like(a, x[0]).sum()", "(x[0] * np.ones_like(a)).sum()", "x * np.ones(shape)"
+        ),
         Refusal(
             "x[0] = 1.0; (x**2).sum()", "x = nm.at(x)[0].set(1.0); (x**2).sum()", "nm.at(x)[i].set"
         ),
@@ -113,12 +138,27 @@ GROUPS: dict[str, list[Refusal]] = {
             "a traced array that has views",
         ),
         Refusal("x.sort(); x[0]", "x = np.sort(x); x[0]", "np.sort(x)"),
+        Refusal("x.partition(1); x[0]", "x = np.sort(x); x[0]", "np.sort(x)"),
+        Refusal(
+            "y = 2.0 * x; y.fill(1.0); (x * y).sum()",
+            "y = 2.0 * x; y = np.full_like(y, 1.0); (x * y).sum()",
+            "np.full_like(x, value)",
+        ),
+        Refusal(
+            "y = 2.0 * x; y.put([0], 1.0); (x * y).sum()",
+            "y = 2.0 * x; y = nm.at(y.ravel())[[0]].set(1.0).reshape(y.shape); (x * y).sum()",
+            "nm.at(x.ravel())[i].set(v)",
+        ),
+        Refusal("x.flat[0] ** 2", "x.ravel()[0] ** 2", "x.ravel()"),
+        Refusal("x.view().sum()", "x[...].sum()", "x[...]"),
+        Refusal(
+            "x.strides[0] * x[0]", "nm.value_of(x).strides[0] * x[0]", "nm.value_of(x).strides"
+        ),
         Refusal(
             "np.sqrt(x, where=x > 1.0).sum()",
             "np.where(x > 1.0, np.sqrt(x), 0.0).sum()",
             "np.where",
         ),
-        Refusal("np.sum(x, where=x > 1.0)", "np.sum(np.where(x > 1.0, x, 0.0))", "np.where"),
         Refusal(
             "b = a.copy(); s = (b * x).sum(); b *= 2.0; s",
             "b = a.copy(); s = (b * x).sum(); b = 2.0 * b; s",
@@ -133,6 +173,12 @@ GROUPS: dict[str, list[Refusal]] = {
             "scipy.special.gammaln(x).sum()",
             "f = nm.custom_rule(scipy.special.gammaln, jvp=lambda p, t: scipy.special.psi(p[0]) * t[0]); f(x).sum()",
             "nm.custom_rule",
+        ),
+        Refusal("scipy.special.expm1(x).sum()", "np.expm1(x).sum()", "np.expm1"),
+        Refusal(
+            "nm.checkpoint(lambda v, s: v * s)(x, s=x).sum()",
+            "nm.checkpoint(lambda v, s: v * s)(x, x).sum()",
+            "Pass it by position",
         ),
         Refusal("np.median(x)", "np.sort(x)[1]", "np.median cannot be traced"),
         Refusal(
@@ -158,6 +204,18 @@ GROUPS: dict[str, list[Refusal]] = {
             "np.where",
             through=_WITHOUT_VALUES,
         ),
+        Refusal(
+            "x.sum() * np.searchsorted(x, 1.0)",
+            "x.sum() * np.sum(x[:, None] < np.ones(1))",
+            "np.sum(a[:, None] < v, axis=0)",
+            through=_WITHOUT_VALUES,
+        ),
+        Refusal(
+            "np.where(x > nm.value_of(x), 1.0, x).sum()",
+            "np.where(x > nm.stop_gradient(x), 1.0, x).sum()",
+            "nm.stop_gradient(x)",
+            through=("vmap",),
+        ),
     ],
     "arguments": [
         Refusal("nm.grad(np.square)(3)", "nm.grad(np.square)(3.0)", "3.0", nm.DtypeError, ("",)),
@@ -174,6 +232,19 @@ GROUPS: dict[str, list[Refusal]] = {
             "np.array([...])",
             TypeError,
             ("",),
+        ),
+        Refusal(
+            "nm.grad(lambda v: v.sum())([1.0, 2.0])",
+            "nm.grad(lambda v: v.sum())(np.array([1.0, 2.0]))",
+            "np.array([...])",
+            AttributeError,
+            ("",),
+        ),
+        Refusal(
+            "nm.vjp(np.square, 3)", "nm.vjp(np.square, 3.0)", "close over it", nm.DtypeError, ("",)
+        ),
+        Refusal(
+            "nm.hvp(np.prod, a, a)", "nm.hvp(np.prod, (a,), (a,))", "(x,)", nm.TreeError, ("",)
         ),
         Refusal(
             "nm.grad(np.sum)(a.astype(np.float16))",
@@ -226,6 +297,13 @@ GROUPS: dict[str, list[Refusal]] = {
             "_, kept = nm.grad(lambda v: (np.sum(v), 2.0 * v), has_aux=True)(a); kept + 1.0",
             "leaked",
             nm.TraceError,
+            ("",),
+        ),
+        Refusal(
+            "f = nm.custom_rule(np.square, jvp=lambda xs, ts: ts[0].sum()); nm.jvp(f, (a,), (a,))",
+            "f = nm.custom_rule(np.square, jvp=lambda xs, ts: 2.0 * xs[0] * ts[0]); nm.jvp(f, (a,), (a,))",
+            "must have shape",
+            nm.ShapeError,
             ("",),
         ),
         Refusal("copy.copy(x).sum()", "(x * 1.0).sum()", "x * 1.0"),

@@ -59,9 +59,11 @@ NUMBERS = {
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
     "divide": lambda a, b: a / b,
+    "divided_times": lambda a, b, c: a / b * c,
     "negative": lambda a: -a,
     "square": lambda a: a * a,
     "reciprocal": lambda a: 1 / a,
+    "conj": lambda a: a,
     "absolute": lambda a: a if a >= 0 else -a,
     "sign": lambda a: (a > 0) - (a < 0),
     "floor": math.floor,
@@ -100,12 +102,15 @@ NUMBERS = {
     "relu": lambda a: a if a > 0 else 0,
     "maximum": lambda a, b: a if a > b else b,
     "minimum": lambda a, b: a if a < b else b,
+    "clip": lambda a, low, high: high if a > high else low if a < low else a,
     "where": lambda c, a, b: a if c else b,
+    "share": lambda g, mine, *others: g / (1 + others.count(True)) if mine else 0,
     "stop_gradient": lambda a: a,
 }
 TRUTHS = {
     "equal": lambda a, b: a == b,
     "not_equal": lambda a, b: a != b,
+    "same": lambda a, b: a == b or (math.isnan(a) and math.isnan(b)),
     "less": lambda a, b: a < b,
     "less_equal": lambda a, b: a <= b,
     "greater": lambda a, b: a > b,
@@ -192,6 +197,39 @@ def cumsum(x, *, axis, reverse):
     return out
 
 
+@oracle
+def cumprod(x, *, axis):
+    out = np.zeros(x.shape)
+    for i in np.ndindex(*x.shape):
+        out[i] = product(x[(*i[:axis], k, *i[axis + 1 :])].item() for k in range(i[axis] + 1))
+    return out
+
+
+@oracle
+def others(x, *, axis):
+    out = np.zeros(x.shape)
+    for i in np.ndindex(*x.shape):
+        out[i] = product(
+            x[j].item()
+            for j in np.ndindex(*x.shape)
+            if j != i and all(k in axis or j[k] == i[k] for k in range(x.ndim))
+        )
+    return out
+
+
+@oracle
+def recurrence(b, c, *, reverse):
+    """Sum over the places at which a path begins, of the product of the steps from there."""
+    out = np.zeros(b.shape)
+    for *row, k in np.ndindex(*b.shape):
+        starts = range(k, b.shape[-1]) if reverse else range(k + 1)
+        steps = {j: range(k + 1, j + 1) if reverse else range(j + 1, k + 1) for j in starts}
+        out[(*row, k)] = math.fsum(
+            b[(*row, j)].item() * product(c[(*row, i)].item() for i in steps[j]) for j in starts
+        )
+    return out
+
+
 # ------------------------------------------------------------------------------------------ shapes
 def filled(shape, entries, dtype=float):
     """Return the array of a shape with these entries in C order."""
@@ -228,6 +266,14 @@ def concatenate(*xs, axis):
         for i in np.ndindex(*x.shape):
             out[(*i[:axis], start + i[axis], *i[axis + 1 :])] = x[i]
         start += x.shape[axis]
+    return out
+
+
+@oracle
+def repeat(x, *, count, axis):
+    out = np.zeros([n * count if k == axis else n for k, n in enumerate(x.shape)])
+    for i in np.ndindex(*out.shape):
+        out[i] = x[(*i[:axis], i[axis] // count, *i[axis + 1 :])]
     return out
 
 

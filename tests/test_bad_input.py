@@ -258,6 +258,41 @@ def test_argnums_out_of_range_and_missing_arguments_are_explained():
         nm.grad(3.0)
 
 
+@pytest.mark.parametrize("i", [1, np.int64(1), np.uint8(1), -1, np.int64(-1)])
+def test_argnums_may_be_an_integer_of_numpy(i):
+    f = lambda x, y: x * y**2  # noqa: E731
+    assert nm.grad(f, argnums=i)(2.0, 3.0) == 12.0
+    assert nm.grad(f, argnums=[i, 0])(2.0, 3.0) == (12.0, 9.0)
+    assert nm.jacrev(f, argnums=i)(2.0, 3.0) == 12.0
+
+
+@pytest.mark.parametrize("i", [True, 1.0, None, (), (0, 0), (0, np.int64(0)), (0, 1.0), "0"])
+def test_argnums_that_are_no_integers_are_refused(i):
+    with pytest.raises(TypeError, match="argnums"):
+        nm.grad(lambda x, y: x * y, argnums=i)
+
+
+def test_an_integer_is_advised_by_what_the_function_takes():
+    for door in (nm.grad, nm.value_and_grad, nm.jacrev, nm.jacfwd, nm.jacobian, nm.hessian):
+        with pytest.raises(DtypeError, match="argnums"):
+            door(np.square)(3)
+    for door in (
+        lambda: nm.vjp(np.square, 3),
+        lambda: nm.jvp(np.square, (3,), (1.0,)),
+        lambda: nm.hvp(np.square, (np.arange(3),), (np.ones(3),)),
+        lambda: nm.linearize(np.square, 3),
+    ):
+        with pytest.raises(DtypeError, match=r"or close over it\.$"):
+            door()
+
+
+def test_hvp_takes_tuples():
+    for at, along in (((BASE,), BASE), (BASE, (BASE,)), (BASE, BASE)):
+        with pytest.raises(TreeError, match=r"hvp: `\w+` must be a tuple .*Write \(x,\)"):
+            nm.hvp(lambda x: np.sum(x**3), at, along)
+    np.testing.assert_array_equal(nm.hvp(lambda x: np.sum(x**3), [BASE], [BASE]), 6 * BASE**2)
+
+
 def test_a_tree_that_contains_itself_is_refused():
     x = [1.0]
     x.append(x)

@@ -18,7 +18,15 @@ import pytest
 from nnmath_core._ext import _autodiff
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-ROWS = ["eager_overhead", "graph_size", "lanczos", "optimizer_step", "trees"]
+ROWS = [
+    "eager_overhead",
+    "graph_size",
+    "indexing",
+    "lanczos",
+    "optimizer_step",
+    "reductions",
+    "trees",
+]
 PEERS = ["torch", "jax", "autograd"]
 
 
@@ -113,7 +121,7 @@ def test_every_variant_is_measured_or_says_why_not(quick):
 def test_our_variants_are_measured(quick):
     _, result = quick
     ours = [v for _, v in variants(result) if v["name"].startswith(("nm.", "nnmath_core"))]
-    assert len(ours) == 27
+    assert len(ours) == 37
     assert all(v["measured"] for v in ours)
 
 

@@ -426,8 +426,6 @@ def test_step_differentiates_in_parameters_gradients_and_state(opt, rng):
 def test_step_differentiates_in_its_hyperparameters(opt, rng):
     w, state = advanced(opt, rng.standard_normal(4), rng)
     g = rng.standard_normal(4)
-    slopes = nm.grad(lambda o: target_after_step(o, w, g, state))(opt)
-    assert type(slopes) is type(opt)
     for field in dataclasses.fields(opt):
         x = getattr(opt, field.name)
         f = lambda x, k=field.name: target_after_step(  # noqa: E731
@@ -437,9 +435,52 @@ def test_step_differentiates_in_its_hyperparameters(opt, rng):
         h = EPS ** (1 / 3) * near
         want = (f(x + h) - f(x - h)) / (2 * h)
         tol = 20 * EPS ** (2 / 3) * (abs(want) + (1 + abs(f(x))) / near)
-        assert abs(getattr(slopes, field.name) - want) <= tol, field.name
-        # the same by an optimizer that is made inside of the function
-        assert abs(nm.grad(f)(x) - getattr(slopes, field.name)) <= 16 * EPS * (1 + abs(want))
+        slope = nm.grad(f)(x)
+        assert abs(slope - want) <= tol, field.name
+        forward = nm.jvp(f, (x,), (1.0,))[1]
+        assert abs(forward - slope) <= 64 * EPS * (1 + abs(want)), field.name
+
+
+@every_optimizer
+def test_hyperparameters_belong_to_the_structure(opt, rng):
+    assert nm.tree_leaves(opt) == []
+    assert nm.tree_map(lambda x: x + 1.0, opt) == opt
+    assert nm.stop_gradient((opt, 1.0))[0] == opt
+    # what is trained beside an optimizer does not change it
+    params = {"opt": opt, "w": rng.standard_normal(3)}
+    grads = nm.grad(lambda p: p["opt"].learning_rate * np.sum(p["w"]))(params)
+    assert grads["opt"] == opt
+    outer = nm.optim.gradient_descent(0.5)
+    new, _ = outer.step(params, grads, outer.init(params))
+    assert new["opt"] == opt
+    assert np.array_equal(new["w"], params["w"] - 0.5 * opt.learning_rate)
+    other = dataclasses.replace(opt, learning_rate=0.25)
+    with pytest.raises(TreeError, match=r"learning_rate=0\.\d+.*got .*learning_rate=0\.25"):
+        nm.tree_map(lambda a, b: a, opt, other)
+    with pytest.raises(DtypeError, match=r"argument 0\.learning_rate is a constant"):
+        nm.grad(lambda o: o.learning_rate * 2.0)(opt)
+    traced = []
+    nm.grad(
+        lambda r: traced.append(nm.tree_leaves(dataclasses.replace(opt, learning_rate=r))) or r
+    )(0.5)
+    assert [len(leaves) for leaves in traced] == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (nm.optim.adam(0.1), nm.optim.adamw(0.1, weight_decay=0.0)),
+        (nm.optim.heavy_ball(0.1, 0.5), nm.optim.nesterov(0.1, 0.5)),
+    ],
+)
+def test_training_goes_on_with_the_other_optimizer_of_the_same_state(make, other, rng):
+    w, state = advanced(make, rng.standard_normal(4), rng)
+    g = rng.standard_normal(4)
+    new, next_state = other.step(w, g, state)
+    assert next_state.count == 4
+    assert bits(next_state) == bits(make.step(w, g, state)[1])
+    if make.name == "adam":
+        assert bits(new) == bits(make.step(w, g, state)[0])
 
 
 @pytest.mark.parametrize(

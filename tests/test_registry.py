@@ -100,17 +100,18 @@ def test_jvp_agrees_with_central_differences(case):
 
 
 ANALYTIC = set(
-    "add subtract multiply divide negative square reciprocal power sqrt exp exp2 expm1 log log2 log10 "
-    "log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh erf relu maximum "
-    "minimum where reshape transpose broadcast_to concatenate pad flip slice unslice take scatter_add "
-    "take_along_axis add_along_axis sum prod max min cumsum logsumexp softmax contract diagonal "
-    "embed_diagonal solve inv det norm".split()
+    "add subtract multiply divide divided_times negative square reciprocal power sqrt exp exp2 "
+    "expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh "
+    "arctanh erf relu maximum minimum where reshape transpose broadcast_to concatenate pad flip "
+    "slice unslice take scatter_add take_along_axis add_along_axis repeat sum prod max min cumsum "
+    "cumprod others recurrence share clip logsumexp softmax contract diagonal embed_diagonal "
+    "solve inv det cofactors".split()
 )
 """Primitives whose host function takes complex numbers and continues the real one analytically.
 
 Not among them: NumPy's or SciPy's function is real (arctan2, cbrt, hypot, logaddexp, remainder,
-expit), gives a real result (absolute, real, imag, slogdet, astype, cofactors through singular
-values), or conjugates (cholesky).
+expit), gives a real result (absolute, real, imag, slogdet, astype, norm), or conjugates (conj,
+cholesky).
 """
 
 

@@ -76,6 +76,31 @@ def test_the_value_of_a_leaked_tracer_can_be_read():
     np.testing.assert_array_equal(nm.value_of(kept[0]), 2 * X)
 
 
+@pytest.mark.parametrize("kind", [nm.grad, nm.vmap])
+@pytest.mark.parametrize(
+    "convert", [float, int, complex, range, np.asarray, lambda t: np.array([t])]
+)
+def test_a_conversion_of_a_leaked_tracer_says_leaked(kind, convert):
+    kept = []
+    kind(lambda x: kept.append(x * 2.0) or x)(1.0 if kind is nm.grad else X)
+    with pytest.raises(TraceError, match="leaked"):
+        convert(kept[0])
+
+
+def test_the_value_of_one_example_of_a_batch_is_refused():
+    for f in (
+        nm.vmap(lambda x: x * nm.value_of(x)),
+        nm.vmap(nm.grad(lambda x: x * nm.value_of(x))),
+        nm.grad(lambda v: np.sum(nm.vmap(lambda x: x * nm.value_of(x))(v))),
+    ):
+        with pytest.raises(TraceError, match=r"value_of: under vmap .*nm\.stop_gradient\(x\)"):
+            f(X)
+    # what is not mapped has a value, and staging has none yet
+    nm.vmap(lambda x, y: x * nm.value_of(y), in_axes=(0, None))(X, 2.0)
+    nm.hessian(lambda x: np.sum(x**2) * float(nm.value_of(x)[0] > 0.0))(X)
+    nm.stage(lambda x: isinstance(nm.value_of(x), nm.Tracer) and x, X)
+
+
 def test_an_output_of_an_unfinished_inner_transformation_is_refused():
     def suspended(out):
         def f(y):
@@ -252,3 +277,112 @@ def test_copies_keep_booleans_under_vmap(f):
     mapped = nm.vmap(f)(x)
     assert mapped.dtype == bool
     np.testing.assert_array_equal(mapped, [f(row) for row in x])
+
+
+# ------------------------------------------------------------------ answers about values
+ANSWERS = [
+    lambda x: np.isclose(x, 0.1),
+    lambda x: np.isclose(0.1, x, atol=1e-3),
+    lambda x: np.isclose(x, [0.1, np.nan, 0.2]),
+    lambda x: np.isclose(x, x, equal_nan=True),
+    lambda x: np.isclose(x, np.array([0, 1, 1])),
+    lambda x: np.isclose(x, np.inf),
+    lambda x: np.allclose(x, 0.1),
+    lambda x: np.allclose(x, [0.1, 0.1, 0.1], rtol=0.5),
+    lambda x: np.allclose(x, x),
+    lambda x: np.allclose(x, x, equal_nan=True),
+    lambda x: np.array_equal(x, x),
+    lambda x: np.array_equal(x, x, equal_nan=True),
+    lambda x: np.array_equal(x, np.full(3, 0.1)),
+    lambda x: np.array_equal(x, np.ones(2)),
+    lambda x: np.array_equiv(x, 0.1),
+    lambda x: np.array_equiv(x, np.ones((2, 3))),
+    lambda x: np.array_equiv(x, np.ones(2)),
+]
+VALUES = np.array([[0.1, 0.1, 0.1], [0.1, 1.0, 1e-9], [0.1, np.nan, np.inf]])
+
+
+@pytest.mark.parametrize("f", ANSWERS)
+def test_comparisons_within_a_tolerance_are_those_of_each_example(f):
+    want = [f(row) for row in VALUES]
+    np.testing.assert_array_equal(nm.vmap(f)(VALUES), want)
+    for row, answer in zip(VALUES, want, strict=True):
+        with np.errstate(invalid="ignore"):  # a program warns of inf - inf, as its operations do
+            np.testing.assert_array_equal(nm.stage(f, row)(row), answer)
+        found = []
+        nm.grad(lambda x, found=found: found.append(f(x)) or x[0])(row)
+        np.testing.assert_array_equal(found[0], answer)
+        assert type(found[0]) is type(answer)  # so that `if` may ask
+
+
+def test_a_choice_by_isclose_is_made_for_each_example():
+    f = lambda x: np.where(np.isclose(x, 0.1), x**2, 0.0)  # noqa: E731
+    v = np.array([0.1, 0.2])
+    np.testing.assert_array_equal(nm.vmap(f)(v), f(v))
+    np.testing.assert_array_equal(nm.vmap(nm.grad(f))(v), [0.2, 0.0])
+    with pytest.raises(TraceError, match=r"np\.where"):
+        nm.vmap(lambda x: x if np.allclose(x, 0.1) else 0.0)(v)
+
+
+@pytest.mark.parametrize("through", [nm.vmap, lambda f: lambda x: nm.stage(f, x[0])])
+def test_searchsorted_without_values_is_refused(through):
+    for f in (lambda x: np.searchsorted(x, 0.5), lambda x: x.searchsorted(0.5)):
+        with pytest.raises(TraceError, match=r"np\.sum\(a\[:, None\] < v, axis=0\)"):
+            through(f)(VALUES)
+    a, v = np.sort(X), np.array([0.0, 0.3, 2.0])
+    np.testing.assert_array_equal(np.sum(a[:, None] < v, axis=0), np.searchsorted(a, v))
+
+
+@pytest.mark.parametrize("shares", [np.shares_memory, np.may_share_memory])
+def test_questions_about_memory_are_answered_for_the_values(shares):
+    def f(x):
+        assert shares(x, x)
+        assert shares(x, x[1:])
+        assert shares(x.reshape(2, 3), x)
+        assert shares(x, X)
+        assert not shares(x, x * 1.0)
+        assert not shares(x, x.copy())
+        return np.sum(x)
+
+    nm.grad(f)(X)
+    nm.jvp(f, (X,), (X,))
+    with pytest.raises(TraceError, match="staged"):
+        nm.stage(lambda x: x * shares(x, x), X)
+
+
+# ------------------------------------------------------------------ in place, by a result without derivative
+def floored(x):
+    y = x * 2.5
+    alias = y
+    y //= 1.0
+    y *= x
+    return np.sum(alias * x)
+
+
+def test_an_operator_in_place_may_take_the_derivative_away():
+    # floor(2.5 x) is constant nearby: the derivative of floor(2.5 x) x^2 is twice floor(2.5 x) x
+    x = np.array([1.1, 2.3, -0.7])
+    want = 2 * np.floor(2.5 * x) * x
+    value, g = nm.value_and_grad(floored)(x)
+    assert value == floored(x)
+    np.testing.assert_allclose(g, want, rtol=4 * np.finfo(float).eps)
+    np.testing.assert_allclose(nm.jvp(floored, (x,), (x,))[1], want @ x, rtol=1e-15)
+    np.testing.assert_allclose(nm.hessian(floored)(x), np.diag(2 * np.floor(2.5 * x)), rtol=1e-15)
+    np.testing.assert_array_equal(nm.vmap(floored)(np.stack([x, x])), [floored(x)] * 2)
+    _, pull = nm.vjp(floored, x)
+    np.testing.assert_array_equal(pull(1.0)[0], pull(1.0)[0])
+
+
+def test_an_operator_in_place_with_an_inner_value_is_refused():
+    def f(x):
+        y = x * 2.0
+
+        def inner(z):
+            nonlocal y
+            y += z
+            return np.sum(z)
+
+        return np.sum(nm.grad(inner)(X) * x)
+
+    with pytest.raises(TraceError, match="`y` belongs to an inner transformation"):
+        nm.grad(f)(X)

@@ -12,10 +12,10 @@ from nnmath_core._version import __version__
 
 if TYPE_CHECKING:  # what follows here says the same as the tables below, to type checkers
     from nnmath_core import curvature, errors, nn, numpy, optim, solvers, special, typing, verify
-    from nnmath_core._ext._autodiff import Tracer, value_of
+    from nnmath_core._ext._autodiff import Tracer
     from nnmath_core.autodiff.custom import checkpoint, custom_rule
     from nnmath_core.autodiff.jacobian import hessian, jacfwd, jacobian, jacrev
-    from nnmath_core.autodiff.ops.index import at
+    from nnmath_core.autodiff.ops.update import at
     from nnmath_core.autodiff.primitive import Primitive
     from nnmath_core.autodiff.transforms import (
         ggnvp,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         jvp,
         stop_gradient,
         value_and_grad,
+        value_of,
         vjp,
         vmap,
     )
@@ -144,7 +145,7 @@ _HOMES = {
         "jacobian",
         "jacrev",
     ),
-    "autodiff.ops.index": ("at",),
+    "autodiff.ops.update": ("at",),
     "autodiff.primitive": ("Primitive",),
     "autodiff.transforms": (
         "ggnvp",
@@ -153,6 +154,7 @@ _HOMES = {
         "jvp",
         "stop_gradient",
         "value_and_grad",
+        "value_of",
         "vjp",
         "vmap",
     ),
@@ -162,10 +164,7 @@ _HOMES = {
         "tree_map",
         "tree_paths",
     ),
-    "autodiff.wiring": (
-        "Tracer",
-        "value_of",
-    ),
+    "autodiff.wiring": ("Tracer",),
     "config": ("show_config",),
     "device": (
         "Device",

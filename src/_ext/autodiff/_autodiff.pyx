@@ -29,12 +29,13 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 cimport numpy as cnp
 
+import functools
 import threading
 from types import MappingProxyType
 
 import numpy as np
 
-from nnmath_core._ext._tree import flatten, leaf_def, paths, unflatten
+from nnmath_core._ext._tree import flatten, flatten_like, leaf_def, paths, unflatten
 from nnmath_core.errors import DtypeError, ShapeError, TraceError, TreeError
 
 cnp.import_array()

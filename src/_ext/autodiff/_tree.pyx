@@ -4,13 +4,17 @@ What a type is (its kind and, for a dataclass, its field names) is looked up onc
 is hashable and compares by structure, so that it can be the key of a cache. `flatten_like` walks a tree beside a
 known structure and builds nothing, which is what a call in a loop needs.
 
-In a dataclass, fields marked `metadata={"static": True}` and fields that hold no array (a string, an integer, a
-function, a tuple of integers) belong to the structure; all others are children. A dataclass is rebuilt without
-`__init__`, because the leaves may be tracers, for which a check in `__post_init__` would fail.
+In a dataclass the arrays are leaves and the rest is static, part of the structure: a field is a child when it holds an
+array, a NumPy scalar, a tracer, a dataclass, or a container with an array or a float somewhere inside. A Python number,
+a string, None, a function, a tuple of integers and whatever is marked `metadata={"static": True}` are static. A
+dataclass is rebuilt without `__init__`, because the leaves may be tracers, for which a check in `__post_init__` would
+fail.
 """
 
 cimport cython
 from collections import OrderedDict, defaultdict
+
+import numpy as np
 
 from nnmath_core.errors import TreeError
 
@@ -44,8 +48,8 @@ cdef class TreeDef:
 
     def __hash__(self):
         if self._hash == 0:
-            # static values may be unhashable; equality looks at them, the hash need not
-            self._hash = hash((<int>self.kind, self.type, self.keys, self.children)) or 1
+            static = tuple([(name, static_hash(v)) for name, v in self.static]) if self.kind == DATACLASS else None
+            self._hash = hash((<int>self.kind, self.type, self.keys, self.children, static)) or 1
         return self._hash
 
     def __eq__(self, other):
@@ -56,7 +60,8 @@ cdef class TreeDef:
             return False
         o = <TreeDef>other
         return (self.kind == o.kind and self.type is o.type and self.num_leaves == o.num_leaves
-                and self.keys == o.keys and self.children == o.children and same_static(self.static, o.static))
+                and self.keys == o.keys and self.children == o.children
+                and (same_fields(self.static, o.static) if self.kind == DATACLASS else self.static is o.static))
 
     def __repr__(self):
         return f"TreeDef({render(self)})"
@@ -79,16 +84,52 @@ cdef class TreeDef:
         """The static fields of a dataclass as ((name, value), ...), else None."""
         return self.static if self.kind == DATACLASS else None
 
+    @property
+    def static_floats(self):
+        """The paths of all Python floats that a dataclass keeps in its structure, as `paths` writes them."""
+        r = [f".{k}" for k, v in self.static if type(v) is float] if self.kind == DATACLASS else []
+        for step, c in zip(steps(self), self.children):
+            r += [step + path for path in (<TreeDef>c).static_floats]
+        return r
+
 
 cdef bint same_static(object a, object b):
+    """Whether two static values are one and the same to every function of them: 1, 1.0 and True are not."""
     if a is b:
         return True
-    if a is None or b is None:
+    if type(a) is not type(b):
         return False
     try:
-        return bool(a == b)
-    except (TypeError, ValueError):        # an array among the static values: no truth value
+        return bool(a == b) or (type(a) is float and a != a and b != b)
+    except (TypeError, ValueError):        # no truth value: an array in a field that is declared static
         return False
+
+
+cdef bint same_fields(tuple a, tuple b):
+    if len(a) != len(b):
+        return False
+    for (name, v), (other, w) in zip(a, b):
+        if name != other or not same_static(v, w):
+            return False
+    return True
+
+
+cdef Py_hash_t static_hash(object v):
+    """A hash that agrees with `same_static`; what has none is told apart by equality alone."""
+    if type(v) is float and v != v:
+        return 0
+    try:
+        return hash(v)
+    except TypeError:
+        return 0
+
+
+cdef str shown(object v):
+    """A static value in a message, short."""
+    if callable(v):
+        return str(getattr(v, "__name__", type(v).__name__))
+    text = repr(v)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 cdef str render(TreeDef d):
@@ -102,8 +143,11 @@ cdef str render(TreeDef d):
         return "(" + ", ".join([render(c) for c in d.children]) + ("," if len(d.children) == 1 else "") + ")"
     if d.kind == DICT:
         return "{" + ", ".join([f"{k!r}: {render(c)}" for k, c in zip(d.keys, d.children)]) + "}"
-    names = d.keys if d.kind == DATACLASS else d.type._fields
-    return d.type.__name__ + "(" + ", ".join([f"{k}={render(c)}" for k, c in zip(names, d.children)]) + ")"
+    parts = {k: render(c) for k, c in zip(d.keys if d.kind == DATACLASS else d.type._fields, d.children)}
+    if d.kind == DATACLASS:
+        parts.update({k: shown(v) for k, v in d.static})
+        parts = {k: parts[k] for k in d.type.__dataclass_fields__ if k in parts}
+    return d.type.__name__ + "(" + ", ".join([f"{k}={v}" for k, v in parts.items()]) + ")"
 
 
 cdef TreeDef make(Kind kind, object type_, tuple keys, tuple children, object static):
@@ -148,14 +192,25 @@ cdef tuple sorted_keys(dict d):
             f"{sorted({type(k).__name__ for k in d})}. Use strings, or integers, throughout.") from None
 
 
+cdef bint is_array(object x):
+    """Whether a leaf is an array: NumPy's scalars, tracers and arrays of other libraries are."""
+    return hasattr(x, "shape") and not isinstance(x, (type, np.dtype))
+
+
 cdef bint holds_array(list leaves, Py_ssize_t start):
-    """Whether a leaf from `start` on is a number with a derivative or an array (not an int, a string, a function)."""
+    """Whether a leaf from `start` on is an array or a float (not an int, a string, a function)."""
     cdef Py_ssize_t i
     for i in range(start, len(leaves)):
-        x = leaves[i]
-        if isinstance(x, float) or hasattr(x, "shape"):
+        if isinstance(leaves[i], float) or is_array(leaves[i]):
             return True
     return False
+
+
+cdef bint is_child(object v, TreeDef c, list out, Py_ssize_t mark):
+    """Whether the field that holds v, whose leaves are in `out` from `mark` on, is a child of its dataclass."""
+    if c.kind == LEAF:
+        return is_array(v)
+    return c.kind == DATACLASS or (c.kind != NONE and holds_array(out, mark))
 
 
 cdef TreeDef walk(object x, list out, int depth):
@@ -184,7 +239,7 @@ cdef TreeDef walk(object x, list out, int depth):
             v = getattr(x, name)
             mark = len(out)
             c = walk(v, out, depth + 1)
-            if c.kind == NONE or holds_array(out, mark):
+            if is_child(v, c, out, mark):
                 names.append(name)
                 children.append(c)
             else:
@@ -226,7 +281,7 @@ cdef bint walk_like(object x, TreeDef d, list out):
         for i in range(len(d.keys)):
             if not walk_like(getattr(x, d.keys[i]), <TreeDef>d.children[i], out):
                 return False
-        return same_static(d.static, tuple([(s, getattr(x, s)) for s, _ in d.static]))
+        return same_fields(d.static, tuple([(s, getattr(x, s)) for s, _ in d.static]))
     if len(x) != len(d.children):
         return False
     i = 0
@@ -283,19 +338,22 @@ def unflatten(TreeDef treedef, leaves):
     return build(treedef, items, &at)
 
 
+cdef list steps(TreeDef d):
+    """What leads from a node to each of its children, as it is written."""
+    if d.kind == DICT:
+        return [f"[{k!r}]" for k in d.keys]
+    if d.kind == DATACLASS:
+        return [f".{k}" for k in d.keys]
+    if d.kind == NAMEDTUPLE:
+        return [f".{k}" for k in d.type._fields]
+    return [f"[{i}]" for i in range(len(d.children))]
+
+
 def paths(TreeDef treedef, str prefix=""):
     """The key path of each leaf, like ``.layers[0]['w']``; built only when a message needs it."""
     if treedef.kind == LEAF:
         return [prefix]
     r = []
-    for i, c in enumerate(treedef.children):
-        if treedef.kind == DICT:
-            step = f"[{treedef.keys[i]!r}]"
-        elif treedef.kind == DATACLASS:
-            step = f".{treedef.keys[i]}"
-        elif treedef.kind == NAMEDTUPLE:
-            step = f".{treedef.type._fields[i]}"
-        else:
-            step = f"[{i}]"
+    for step, c in zip(steps(treedef), treedef.children):
         r += paths(c, prefix + step)
     return r

@@ -56,3 +56,10 @@ cdef inline BatchTracer new_batch_tracer(BatchTrace tr, object value, int flags)
     cdef BatchTracer t = BatchTracer.__new__(BatchTracer)
     t.trace, t.value, t.slot, t.flags = tr, value, None, flags
     return t
+
+
+def is_batched(x):
+    """Whether a tracer stands, at whatever depth, for one example of a batch: its value is that of all of them."""
+    while isinstance(x, Tracer) and not isinstance(x, (BatchTracer, StageTracer)):
+        x = (<Tracer>x).value
+    return isinstance(x, BatchTracer)

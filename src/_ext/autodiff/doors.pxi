@@ -17,7 +17,10 @@ cdef object _one32 = np.float32(1.0)
 
 cdef str place(object treedef, Py_ssize_t i, str root):
     """Where leaf i stands: ``primals[0]['w']``, or after a root that ends in a space ``argument 0['w']``."""
-    path = paths(treedef)[i]
+    return root_and_path(root, paths(treedef)[i])
+
+
+cdef str root_and_path(str root, str path):
     if root.endswith(" ") and path.startswith("["):
         return root + path[1:].replace("]", "", 1)
     return root + path
@@ -50,11 +53,19 @@ cdef object call(str who, object f, tuple args, dict kw, bint has_lists):
             note(e, f"{who}: arrays that a derivative rule will read again are read-only until the transformation "
                     "ends; changing one would change the gradient in silence. Copy it first: b = a.copy().")
         raise
-    except TypeError as e:
-        if has_lists:
+    except (TypeError, AttributeError) as e:
+        if has_lists and (isinstance(e, TypeError) or "'list' object" in str(e) or "'tuple' object" in str(e)):
             note(e, f"{who}: an argument is a list of floats. A list is a tree here, its floats are separate leaves; "
                     "for a vector pass np.array([...]).")
         raise
+
+
+cpdef require_leaves(str who, list leaves, object treedef, str root):
+    """Refuse dataclasses of nothing but Python floats: they are constants, and a gradient would return them as such."""
+    if not leaves and treedef.static_floats:
+        raise DtypeError(f"{who}: there is no array to differentiate: the Python float at "
+                         f"{root_and_path(root, treedef.static_floats[0])} is a constant, since in the fields of a "
+                         "dataclass only arrays are leaves. Put np.float64(...) or an array there.")
 
 
 cdef int note(object e, str text) except -1:
@@ -195,6 +206,7 @@ cdef class GradFn:
                 raise TypeError(f"{self.who}: `argnums` = {self.argnums} names one of the {n} arguments twice.")
             target = tuple([args[k] for k in places])
         leaves, d = flatten(target)
+        require_leaves(self.who, leaves, d, self.root)
         has_lists = d is not leaf_def and has_list_of_floats(target, 0)
         tr = GradTrace.__new__(GradTrace)
         for i in range(len(leaves)):
@@ -321,9 +333,11 @@ cdef class Pullback:
     def __call__(self, cotangents):
         cdef list cts, nodes = [], seeds = [], r
         cdef Py_ssize_t i
-        cts, d = flatten(cotangents)
-        if d != self.out_def:
-            raise TreeError(f"vjp: the cotangent must have the structure of the output, {self.out_def}, got {d}.")
+        d = self.out_def
+        cts = flatten_like(cotangents, d)
+        if cts is None:
+            raise TreeError(f"vjp: the cotangent must have the structure of the output, {d}, "
+                            f"got {flatten(cotangents)[1]}.")
         for i in range(len(cts)):
             if self.outs[i] is None:
                 continue
@@ -351,6 +365,7 @@ def vjp_door(f, tuple primals, bint has_aux):
     cdef Pullback back
     cdef object out, aux = None
     leaves, d = flatten(primals)
+    require_leaves("vjp", leaves, d, "argument ")
     for i in range(len(leaves)):
         v = leaf_value("vjp", leaves[i], d, i, "argument ")
         leaf = new_leaf(v)
@@ -401,9 +416,10 @@ def jvp_door(f, tuple primals, tuple tangents, bint has_aux, str who="jvp"):
     cdef list leaves, ts, tracers = [], values = [], ys = [], outs = []
     cdef object out, aux = None
     leaves, d = flatten(primals)
-    ts, td = flatten(tangents)
-    if d is not td and d != td:
-        raise TreeError(f"{who}: `tangents` must have the structure of `primals`, {d}, got {td}.")
+    require_leaves(who, leaves, d, "primals")
+    ts = flatten_like(tangents, d)
+    if ts is None:
+        raise TreeError(f"{who}: `tangents` must have the structure of `primals`, {d}, got {flatten(tangents)[1]}.")
     for i in range(len(leaves)):
         v = leaf_value(who, leaves[i], d, i, "primals")
         t = ts[i]

@@ -11,6 +11,7 @@ cdef class Node:
     cdef int index            # of a pick
     cdef object ct            # cotangent being accumulated; of a several-output node a list
     cdef object live          # mask of entries that are not structural zeros; None: all may be live
+    cdef int owned            # which of the two are arrays that the sweep made and that nobody else has seen
     # elementwise, one or two operands: inline
     cdef Node pa, pb
     cdef object xa, xb        # kept operands
@@ -277,20 +278,71 @@ cdef class Heap:
         return top
 
 
+cdef enum:
+    OWN_CT = 1
+    OWN_LIVE = 2
+
+
 cdef int give(Heap h, Node par, object c, object live) except -1:
     """Add a contribution to a node's cotangent; an entry with one live contribution is live."""
     if typenum(c) != par.tn:
         c = _cast(c, <object>cnp.PyArray_DescrFromType(par.tn))
     if par.ct is None:
         par.ct = c
+        par.owned = 0
         if par.p is not None:
             par.live = live
             h.push(par)
     else:
-        par.ct = bind2(P_ADD, par.ct, c)
+        if par.owned & OWN_CT and cnp.PyArray_CheckExact(c) and same_shape(par.ct, c):
+            _add(par.ct, c, par.ct)
+        else:
+            par.ct = bind2(P_ADD, par.ct, c)
+            par.owned &= ~OWN_CT
         if par.live is not None:
             par.live = _mask_or(par.live, live) if live is not None else None
+            par.owned &= ~OWN_LIVE
     return 0
+
+
+cdef bint give_entries(Heap h, PrimitiveBase p, Node par, object g, object live, tuple xs, dict kw) except -1:
+    """`give` for a primitive that reads entries: add g there, in place. False: the general rule has to run.
+
+    A loop over rows or entries would otherwise make and add an array of the operand's size for each of them. What is
+    written into is made here, or copied here, and stays the sweep's own until the node's turn has come: `owned` holds
+    only while nobody else has seen the array. Traced cotangents and other devices take the general way.
+    """
+    cdef Py_ssize_t i
+    cdef tuple shape = shape_of(xs[0])
+    if not shape or not on_host(g) or not (live is None or cnp.PyArray_CheckExact(live)):
+        return False
+    for i in range(1, PyTuple_GET_SIZE(xs)):
+        if not on_host(xs[i]):
+            return False
+    if par.ct is None:
+        par.ct = _np_zeros(shape, <object>cnp.PyArray_DescrFromType(par.tn))
+        par.owned = OWN_CT
+        if par.p is not None:
+            par.live = _np_zeros(shape, bool)
+            par.owned |= OWN_LIVE
+            h.push(par)
+    else:
+        if not cnp.PyArray_CheckExact(par.ct) or not (par.live is None or cnp.PyArray_CheckExact(par.live)):
+            return False
+        if not par.owned & OWN_CT:
+            par.ct = par.ct.copy("C")
+            par.owned |= OWN_CT
+        if par.live is not None and not par.owned & OWN_LIVE:
+            par.live = par.live.copy("C")
+            par.owned |= OWN_LIVE
+    p.accumulate(par.ct, g, xs, **kw)
+    if par.live is not None:
+        p.accumulate(par.live, True if live is None else live, xs, **kw)     # NumPy adds booleans by `or`
+    return True
+
+
+cdef object _add = np.add
+cdef object _np_zeros = np.zeros
 
 
 cdef object sweep(list outs, list seeds, list leaves, bint consume):
@@ -353,7 +405,7 @@ cdef int step(Heap h, Node n, bint consume) except -1:
     cdef PrimitiveBase p = n.p
     cdef Node par
     n.ct = n.live = None
-    if live is not None and p is not _pick:
+    if live is not None and p is not _pick and p.accumulate is None:
         # entries that are masked may divide by zero; what they give is discarded, so NumPy shall not warn of it
         with _errstate(all="ignore"):
             if n.parents is not None:
@@ -392,11 +444,11 @@ cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live
         c = unary_cotangent(p, g, xa, y, True) if _kernels_on and p.unary else None
         if c is None:
             c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, (xa,), y)
-        if p.selects is not None and pa.p is not None:
-            m = p.selects(0, (xa,), y)
-            live = m if live is None else _mask_and(live, m)
         if live is not None and not p.linear:
             c = _mask_where(live, c)
+        if p.selects is not None and pa.p is not None:     # its rule has zeros where it selects nothing
+            m = p.selects(0, (xa,), y)
+            live = m if live is None else _mask_and(live, m)
         give(h, pa, c, live)
         return 0
     if pa is not None:
@@ -435,15 +487,14 @@ cdef int give_masked(Heap h, PrimitiveBase p, int i, Node par, object c, object 
                      tuple shape) except -1:
     """Mask a cotangent where it is structurally zero, sum it to the operand's shape, hand it over."""
     cdef object m
-    if p.selects is not None:
-        m = p.selects(i, (xa, xb), y)
+    if live is not None and not p.linear:
+        live = _mask_broadcast(live, shape_of(c))
+        c = _mask_where(live, c)
+    if p.selects is not None and par.p is not None:        # its rule has zeros where it selects nothing
+        m = _mask_broadcast(p.selects(i, (xa, xb), y), shape_of(c))
         live = m if live is None else _mask_and(live, m)
-    if live is not None:
-        if not p.linear:
-            live = _mask_broadcast(live, shape_of(c))
-            c = _mask_where(live, c)
-        if shape is not None:
-            live = _mask_to(live, shape)
+    if live is not None and shape is not None:
+        live = _mask_to(live, shape)
     if shape is not None:
         c = sum_to_shape(c, shape)
     return give(h, par, c, live)
@@ -488,9 +539,13 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
             if par is not None and c is not None:
                 give(h, par, c, None)
         return 0
+    if live is not None and p.shield is not None:
+        xs, y = p.shield(live, xs, y, **kw)
     for i in range(PyTuple_GET_SIZE(parents)):
         par = <Node>parents[i]
         if par is None:
+            continue
+        if i == 0 and p.accumulate is not None and give_entries(h, p, par, g, live, xs, kw):
             continue
         if p.variadic and PyTuple_GET_SIZE(p.vjp):
             c = (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, xs, y, i=i, **kw)
@@ -502,14 +557,15 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
             continue
         m = live
         if p.elementwise:
-            if p.selects is not None:
-                m = p.selects(i, xs, y, **kw)
-                if live is not None:
-                    m = _mask_and(live, m)
             shape = shape_of(xs[i])
             if m is not None:
                 m = _mask_broadcast(m, shape_of(c))
                 c = _mask_where(m, c)
+            if p.selects is not None and par.p is not None:    # its rule has zeros where it selects nothing
+                m = _mask_broadcast(p.selects(i, xs, y, **kw), shape_of(c))
+                if live is not None:
+                    m = _mask_and(live, m)
+            if m is not None:
                 m = _mask_to(m, shape)
             c = sum_to_shape(c, shape)
         else:
@@ -531,6 +587,19 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
 
 cdef dict _no_params = {}
 cdef object _errstate = np.errstate
+
+
+def alias(x):
+    """The same traced value as another tracer: that views of it are taken does not mark x.
+
+    For views that the user never sees, such as the flat view that `flatten` copies.
+    """
+    cdef Tracer t
+    if not is_tracer(x):
+        return x
+    t = type(x).__new__(type(x))
+    t.trace, t.value, t.slot, t.flags = (<Tracer>x).trace, (<Tracer>x).value, (<Tracer>x).slot, (<Tracer>x).flags
+    return t
 
 
 def mark_fresh(x):

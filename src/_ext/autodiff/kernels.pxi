@@ -277,16 +277,20 @@ cdef object _add_reduce = np.add.reduce
 
 
 cdef inline object filled(object v, object g):
-    """A small array of v's shape and g's value (the cotangent of a full sum), or None where it does not apply.
+    """An array of v's shape and g's value (the cotangent of a full sum), or None where it does not apply.
 
-    `v` is an array or an `Aval`; np.broadcast_to would cost more than the whole rest of a small gradient.
+    A large one is a read-only view of one number, as of np.broadcast_to, which would cost more than the whole rest of
+    a small gradient.
     """
     cdef object o
     cdef tuple shape
     cdef cnp.npy_intp dims[32]
+    cdef cnp.npy_intp strides[32]
     cdef Py_ssize_t i, n = 1
     cdef int k
     cdef bint f32
+    if cnp.PyArray_CheckExact(g) and cnp.PyArray_NDIM(g) == 0:
+        g = g[()]
     if type(g) is _float64:
         f32 = False
     elif type(g) is _float32:
@@ -299,9 +303,13 @@ cdef inline object filled(object v, object g):
         return None
     for i in range(k):
         dims[i] = shape[i]
+        strides[i] = 0
         n *= dims[i]
     if n > KERNEL_MAX:
-        return None
+        v = np.asarray(g)
+        o = cnp.PyArray_New(np.ndarray, k, dims, cnp.PyArray_TYPE(v), strides, cnp.PyArray_DATA(v), 0, 0, None)
+        cnp.set_array_base(o, v)
+        return o
     o = cnp.PyArray_EMPTY(k, dims, cnp.NPY_FLOAT if f32 else cnp.NPY_DOUBLE, 0)
     if f32:
         for i in range(n):

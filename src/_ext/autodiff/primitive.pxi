@@ -40,19 +40,22 @@ cdef class PrimitiveBase:
     cdef readonly object host             # forward on NumPy arrays
     cdef readonly bint elementwise, linear, multilinear, differentiable, variadic, view, joint, several
     cdef readonly object selects, through, shape_rule, batch_rule
+    cdef readonly object accumulate       # of a selection: adds a cotangent into the operand's, in place
+    cdef readonly object shield           # hides from the rules what only structural zeros were made of
     cdef readonly tuple vjp, jvp
     cdef readonly tuple differentiable_outputs   # of several outputs; None: all of them
     cdef unsigned int keep[MAX_RULES]
     cdef readonly int unary, binary       # rows of the kernel tables, 0: none
 
     def __init__(self, name, *, host, elementwise, linear, multilinear, differentiable, variadic, view, selects,
-                 through, shape, batch, vjp, jvp, keeps, joint=False, several=False, differentiable_outputs=None):
+                 through, shape, batch, vjp, jvp, keeps, joint=False, several=False, differentiable_outputs=None,
+                 accumulate=None, shield=None):
         cdef int i
         cdef unsigned int mask
         self.name, self.host = name, host
         self.elementwise, self.linear, self.multilinear = elementwise, linear, multilinear
         self.differentiable, self.variadic, self.view = differentiable, variadic, view
-        self.joint, self.several = joint, several
+        self.joint, self.several, self.accumulate, self.shield = joint, several, accumulate, shield
         self.selects, self.through, self.shape_rule, self.batch_rule = selects, through, shape, batch
         self.vjp, self.jvp, self.differentiable_outputs = tuple(vjp), tuple(jvp), differentiable_outputs
         for i in range(MAX_RULES):

@@ -2,6 +2,7 @@
 
 cdef object _absent = object()           # an argument that was not given
 cdef object _numpy_sum = np.sum
+cdef object _partial = functools.partial
 
 cdef enum:
     FLAG_ARGUMENT = 1         # the value is the caller's own array
@@ -40,6 +41,7 @@ cdef class Tracer:
     cdef int flags
 
     __array_priority__ = 1000
+    __pandas_priority__ = 5000            # above a DataFrame's: pandas then leaves the operator to the tracer
     __hash__ = None
 
     cdef tuple get_shape(self):
@@ -127,19 +129,19 @@ cdef class Tracer:
         return _operators["cupy_kernel"](kernel, args)
 
     def __array__(self, dtype=None, copy=None):
-        raise TraceError(_explain("array", self))
+        no_conversion("array", self)
 
     def __float__(self):
-        raise TraceError(_explain("float", self))
+        no_conversion("float", self)
 
     def __int__(self):
-        raise TraceError(_explain("int", self))
+        no_conversion("int", self)
 
     def __complex__(self):
-        raise TraceError(_explain("complex", self))
+        no_conversion("complex", self)
 
     def __index__(self):
-        raise TraceError(_explain("index", self))
+        no_conversion("index", self)
 
     def __bool__(self):
         if not self.trace.alive:
@@ -164,8 +166,7 @@ cdef class Tracer:
         s = self.get_shape()
         if not s:
             raise TypeError("iteration over a 0-d array")
-        getitem = _operators["getitem"]
-        return iter([getitem(self, i) for i in range(s[0])])
+        return map(_partial(_operators["getitem"], self), range(s[0]))
 
     def __getitem__(self, index):
         return _operators["getitem"](self, index)
@@ -178,7 +179,11 @@ cdef class Tracer:
 
     def __format__(self, spec):
         v = value_of(self)
-        return format(v, spec) if not isinstance(v, (Tracer, Var)) else self.describe(str)
+        if isinstance(v, (Tracer, Var)):
+            return self.describe(str)
+        if spec and not self.get_shape() and shape_of(v):     # under vmap: a number of each example
+            return formatted(v.tolist(), spec)
+        return format(v, spec)
 
     def describe(self, how=repr):
         v = value_of(self)
@@ -241,6 +246,17 @@ cdef class Tracer:
     def __ixor__(self, o): return in_place(self, self ^ o, "^")
 
 
+cdef int no_conversion(str what, Tracer x) except -1:
+    """Refuse to become what Python or NumPy asks for, with the user's line and what to write instead."""
+    if not x.trace.alive:
+        dead(f"conversion of a traced value to {what}", x.trace)
+    raise TraceError(_explain(what, x))
+
+
+cdef str formatted(object x, str spec):
+    return "[" + " ".join([formatted(v, spec) for v in x]) + "]" if type(x) is list else format(x, spec)
+
+
 cdef dict _matrix_product = {"spec": ("ij", "jk", "ik")}
 
 
@@ -282,35 +298,35 @@ cdef object in_place(Tracer x, object r, str op):
             raise DtypeError(f"x {op}= y: the result of dtype {dtype_of(r)} cannot be stored in `x` of dtype "
                              f"{x.get_dtype()}. Write x = x {op} y.")
         r = _cast(r, x.get_dtype())
-    if not isinstance(r, Tracer) or (<Tracer>r).trace is not x.trace:
+    if isinstance(r, Tracer) and (<Tracer>r).trace.id > x.trace.id:
         raise TraceError(f"x {op}= y: `y` belongs to an inner transformation and `x` to an outer one. "
                          f"Write x = x {op} y.")
-    t = <Tracer>r
+    t = <Tracer>r if isinstance(r, Tracer) and (<Tracer>r).trace is x.trace else constant_in(x.trace, r)
     x.value, x.slot = t.value, t.slot
     return x
 
 
+cdef PrimitiveBase _constant = PrimitiveBase(
+    "constant", host=None, elementwise=False, linear=True, multilinear=False, differentiable=True, variadic=False,
+    view=False, selects=None, through=None, shape=None, batch=None, vjp=(), jvp=(), keeps=("",))
+
+
+cdef Tracer constant_in(Trace tr, object value):
+    """A value without derivative (the result of `//`) as what a tracer of a differentiation may become."""
+    cdef Node n
+    if type(tr) is GradTrace:
+        n = Node.__new__(Node)
+        n.p, n.seq, n.tn, n.parents, n.xs = _constant, next_id(), typenum(value), (), ()
+        return new_grad_tracer(<GradTrace>tr, value, n, 0)
+    if type(tr) is JvpTrace:
+        return new_jvp_tracer(<JvpTrace>tr, value, _zeros(value, shape_of(value), dtype_of(value)), 0)
+    raise TraceError(f"{tr.kind}: an operator in place gave a plain value. Write x = x + y instead of x += y.")
+
+
 cpdef value_of(x):
-    """The number behind a tracer, on purpose without its derivative.
+    """The innermost value of a tracer; what is not a tracer, or has no value yet while staging, as it is.
 
-    Parameters
-    ----------
-    x : array, tracer or any other value
-        Traced or plain.
-
-    Returns
-    -------
-    array or any other value
-        The innermost value of a tracer; what is not a tracer, or has no value yet while staging, as it is.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import nnmath_core as nm
-    >>> seen = []
-    >>> g = nm.grad(lambda x: seen.append(nm.value_of(x)) or x**2)(3.0)
-    >>> [float(x) for x in seen], float(g)
-    ([3.0], 6.0)
+    Under vmap it is the value of the whole batch. The public function, which refuses that, is in `transforms`.
     """
     while isinstance(x, Tracer) and not isinstance(x, StageTracer):
         x = (<Tracer>x).value

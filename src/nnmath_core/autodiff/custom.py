@@ -6,8 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nnmath_core._ext._autodiff import (
     Aval,
+    Tracer,
     aval_of,
     dtype_of,
     jvp_door,
@@ -15,13 +18,13 @@ from nnmath_core._ext._autodiff import (
     stage_door,
     vjp_door,
 )
-from nnmath_core._ext._tree import TreeDef, flatten, unflatten
+from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import expand_batch, is_traced
 from nnmath_core.autodiff.primitive import Primitive
 from nnmath_core.autodiff.transforms import vmap
-from nnmath_core.autodiff.wiring import tangent_value, zeros
+from nnmath_core.autodiff.wiring import tangent_value, transpose_of, zeros
 from nnmath_core.checks import require_callable
-from nnmath_core.errors import TreeError
+from nnmath_core.errors import TraceError, TreeError
 
 __all__ = ["checkpoint", "custom_rule"]
 
@@ -38,11 +41,11 @@ def custom_rule(
     f : callable
         Function of arrays or trees of arrays, returning an array or a tree of arrays.
     jvp : callable, optional
-        ``jvp(primals, tangents) -> tangent``: both are tuples like the arguments, the result is like the output.
-        Linear in the tangents.
+        ``jvp(primals, tangents) -> tangent``: both are tuples like the positional arguments, the result is like the
+        output. Linear in the tangents.
     vjp : callable, optional
-        ``vjp(primals, output, cotangent) -> cotangents``: a tuple with an entry for each argument (None: zero).
-        Linear in the cotangent.
+        ``vjp(primals, output, cotangent) -> cotangents``: a tuple with an entry for each positional argument (None:
+        zero). Linear in the cotangent.
 
     Returns
     -------
@@ -54,14 +57,17 @@ def custom_rule(
     ------
     TypeError
         Neither rule is given.
-    TreeError, ShapeError
-        A rule returns another structure or shape than its contract; raised when the rule is used.
+    TreeError, ShapeError, DtypeError
+        A rule returns another structure, shape or kind of numbers than its contract; raised when the rule is used.
+    TraceError
+        A keyword argument is traced; raised by the call.
 
     Notes
     -----
     Rules are written with traceable functions, so that derivatives of any order, `vmap` and `stage` work. ``f`` itself
-    need not be traceable where it is only differentiated; `stage` and `vmap` trace it. Integer arguments are held
-    fixed: their tangents are zeros and their cotangents are ignored.
+    need not be traceable where it is only differentiated; `stage` and `vmap` trace it. Integers, booleans and
+    what is no number (a string, a function) are held fixed: their tangents are zeros and their cotangents are ignored.
+    Keyword arguments are passed on to ``f`` and to the rules, and are not differentiated.
 
     Examples
     --------
@@ -78,16 +84,48 @@ def custom_rule(
         if rule is not None:
             require_callable("custom_rule", name, rule)
 
+    return _ruled("custom_rule", f, jvp, vjp)
+
+
+def _ruled(
+    who: str, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None
+) -> Callable[..., Any]:
+    """``f`` with these rules; ``who`` made it."""
+
     @functools.wraps(f)
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args: Any, **kw: Any) -> Any:
+        for name, x in kw.items():
+            if is_traced(*flatten(x)[0]):
+                raise TraceError(
+                    f"{who}: the keyword argument `{name}` of {_name(f)} is traced, and keyword arguments are not "
+                    "differentiated. Pass it by position."
+                )
         leaves, d = flatten(args)
         if not is_traced(*leaves):
-            return f(*args)
-        flat = _UserRule(f, jvp, vjp, d)
-        outs = _primitive(flat)(*leaves)
-        return unflatten(flat.out_def, list(outs))
+            return f(*args, **kw)
+        rule = _UserRule(who, f, jvp, vjp, leaves, d, kw)
+        outs = _primitive(rule)(*[x for x in leaves if _is_operand(x)])
+        return unflatten(rule.out_def, list(outs))
 
     return wrapped
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return str(getattr(f, "__name__", type(f).__name__))
+
+
+def _is_operand(x: Any) -> bool:
+    """Whether a leaf enters the primitive; a Python integer, a string or a function is a constant of it."""
+    if isinstance(x, (Tracer, float, complex)):
+        return True
+    if isinstance(x, (type, np.dtype)) or not hasattr(x, "shape"):
+        return False
+    return not isinstance(x, (np.integer, np.bool_))
+
+
+def _carries(x: Any) -> bool:
+    """Whether a leaf carries a derivative."""
+    return _is_operand(x) and dtype_of(x).kind in "fc"
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,7 +134,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     f : callable
-        Function of arrays or trees; called without side effects a second time.
+        Function of arrays or trees, and of anything else; called without side effects a second time.
 
     Returns
     -------
@@ -105,8 +143,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Notes
     -----
-    Composes with all transformations, to any order. Arrays that ``f`` closes over are constants of the rule: pass what
-    is to be differentiated as an argument.
+    Composes with all transformations, to any order. Arrays that ``f`` closes over, and its keyword arguments, are
+    constants of the rule: pass what is to be differentiated as a positional argument.
 
     References
     ----------
@@ -121,11 +159,47 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     1.0
     """
     require_callable("checkpoint", "f", f)
-    return custom_rule(
-        f,
-        jvp=lambda primals, tangents: jvp_door(f, primals, tangents, False, "checkpoint")[1],
-        vjp=lambda primals, y, g: vjp_door(f, primals, False)[1](g),
-    )
+
+    def forward(primals: Any, tangents: Any, **kw: Any) -> Any:
+        again, xs, _ = _of_variables(f, primals, kw)
+        leaves, d = flatten(primals)
+        directions = zip(leaves, flatten_like(tangents, d) or (), strict=True)
+        ts = [_parts(t) for x, t in directions if _carries(x)]
+        return jvp_door(again, (xs,), (ts,), False, "checkpoint")[1]
+
+    def backward(primals: Any, y: Any, g: Any, **kw: Any) -> Any:
+        again, xs, rebuild = _of_variables(f, primals, kw)
+        return rebuild([_joined(c, -1j) for c in vjp_door(again, (xs,), False)[1](g)[0]])
+
+    return _ruled("checkpoint", f, forward, backward)
+
+
+def _of_variables(
+    f: Callable[..., Any], args: Any, kw: dict[str, Any]
+) -> tuple[Callable[[list[Any]], Any], list[Any], Callable[[list[Any]], Any]]:
+    """``f`` as a function of the leaves that carry a derivative, these leaves, and the way back to a tree like args."""
+    leaves, d = flatten(args)
+    places = [i for i, x in enumerate(leaves) if _carries(x)]
+
+    def rebuild(xs: list[Any]) -> Any:
+        full = list(leaves)
+        for i, x in zip(places, xs, strict=True):
+            full[i] = x
+        return unflatten(d, full)
+
+    def again(xs: list[Any]) -> Any:
+        return f(*rebuild([_joined(x, 1j) for x in xs]), **kw)
+
+    return again, [_parts(leaves[i]) for i in places], rebuild
+
+
+def _parts(x: Any) -> Any:
+    """A complex array as a pair of real ones, since the doors of the transformations take real arguments."""
+    return (np.real(x), np.imag(x)) if dtype_of(x).kind == "c" else x
+
+
+def _joined(x: Any, i: complex) -> Any:
+    return x[0] + i * x[1] if isinstance(x, tuple) else x
 
 
 class _FlatRule:
@@ -137,30 +211,24 @@ class _FlatRule:
         """Outputs as a tuple of leaves."""
         raise NotImplementedError
 
-    def given_jvp(self, ts: list[Any], xs: tuple[Any, ...]) -> list[Any] | None:
-        """Tangents of the outputs by the given rule; None where there is none."""
+    def given_jvp(
+        self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
+        """Tangents of the outputs by the given rule, None for those that carry none; None where there is no rule."""
         raise NotImplementedError
 
     def given_vjp(
         self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
     ) -> list[Any] | None:
-        """Cotangents of the operands by the given rule; None where there is none."""
+        """Cotangents of the operands by the given rule, None for those that carry none; None where there is no rule."""
         raise NotImplementedError
 
     def jvp(self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]) -> tuple[Any, ...]:
         """Tangents of the outputs; the transpose of the vjp where no jvp was given."""
         ts = [_zero(x) if t is None else t for t, x in zip(ts, xs, strict=True)]
-        out = self.given_jvp(ts, xs)
+        out = self.given_jvp(ts, xs, ys)
         if out is None:
-            carries = [dtype_of(x).kind == "f" for x in xs]
-
-            def back(*gs: Any) -> list[Any]:
-                cts = self.given_vjp(list(gs), xs, ys)
-                assert cts is not None  # custom_rule refuses a function without rules
-                return [c for c, m in zip(cts, carries, strict=True) if m]
-
-            _, pull = vjp_door(back, tuple(_zero(y) for y in ys), False)
-            out = pull([t for t, m in zip(ts, carries, strict=True) if m])
+            out = _transposed(lambda gs: self.given_vjp(gs, xs, ys), ys, xs, ts)
         return tuple(out)
 
     def vjp(self, gs: Any, xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[Any]:
@@ -168,83 +236,111 @@ class _FlatRule:
         gs = [_zero(y) if g is None else g for g, y in zip(gs, ys, strict=True)]
         out = self.given_vjp(gs, xs, ys)
         if out is None:
-            carries = [dtype_of(x).kind == "f" for x in xs]
-
-            def forth(*ts: Any) -> list[Any]:
-                it = iter(ts)
-                full = [next(it) if m else _zero(x) for x, m in zip(xs, carries, strict=True)]
-                out = self.given_jvp(full, xs)
-                assert out is not None  # custom_rule refuses a function without rules
-                return out
-
-            _, pull = vjp_door(
-                forth, tuple(_zero(x) for x, m in zip(xs, carries, strict=True) if m), False
-            )
-            cts = iter(pull(gs))
-            out = [next(cts) if m else None for m in carries]
+            out = _transposed(lambda ts: self.given_jvp(ts, xs, ys), xs, ys, gs)
         return out
 
 
+def _transposed(rule: Any, source: Any, target: Any, cts: list[Any]) -> list[Any]:
+    """Pull ``cts``, like ``target``, back through a rule that is linear from what is like ``source``."""
+    like = tuple(_zero(x) for x in source if _carries(x))
+    carried = [c for c, y in zip(cts, target, strict=True) if _carries(y)]
+
+    def linear(parts: Any) -> list[Any]:
+        it = iter(parts)
+        out = rule([next(it) if _carries(x) else _zero(x) for x in source])
+        # an entry that the rule leaves out is zero
+        return [
+            _zero(y) if v is None else v for v, y in zip(out, target, strict=True) if _carries(y)
+        ]
+
+    it = iter(transpose_of(linear, like, carried))
+    return [next(it) if _carries(x) else None for x in source]
+
+
 class _UserRule(_FlatRule):
-    """The function and the rules that `custom_rule` was given, on leaves."""
+    """The function and the rules that `custom_rule` was given, on the leaves that are operands."""
 
     def __init__(
-        self, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None, in_def: TreeDef
+        self,
+        who: str,
+        f: Callable[..., Any],
+        jvp: Rule | None,
+        vjp: Rule | None,
+        leaves: list[Any],
+        in_def: TreeDef,
+        kw: dict[str, Any],
     ) -> None:
-        self.f, self.user_jvp, self.user_vjp, self.in_def = f, jvp, vjp, in_def
-        self.name = getattr(f, "__name__", type(f).__name__)
-        self.out_def: Any = None
+        self.who, self.f, self.user_jvp, self.user_vjp, self.kw = who, f, jvp, vjp, kw
+        self.in_def, self.name, self.out_def = in_def, _name(f), flatten(None)[1]
+        self.on = [_is_operand(x) for x in leaves]
+        self.constants = [None if m else x for m, x in zip(self.on, leaves, strict=True)]
+
+    def args(self, xs: Any, others: list[Any]) -> Any:
+        """The tree of arguments with these operands."""
+        it = iter(xs)
+        return unflatten(
+            self.in_def, [next(it) if m else c for m, c in zip(self.on, others, strict=True)]
+        )
 
     def forward(self, *xs: Any) -> tuple[Any, ...]:
-        outs, self.out_def = flatten(self.f(*unflatten(self.in_def, list(xs))))
+        outs, self.out_def = flatten(self.f(*self.args(xs, self.constants), **self.kw))
         return tuple(outs)
 
-    def given_jvp(self, ts: list[Any], xs: tuple[Any, ...]) -> list[Any] | None:
+    def given_jvp(
+        self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
         if self.user_jvp is None:
             return None
-        outs, d = flatten(
-            self.user_jvp(unflatten(self.in_def, list(xs)), unflatten(self.in_def, ts))
+        out = self.user_jvp(
+            self.args(xs, self.constants), self.args(ts, [0] * len(self.on)), **self.kw
         )
-        if d != self.out_def:
+        given = flatten_like(out, self.out_def)
+        if given is None:
             raise TreeError(
-                f"custom_rule: the jvp rule of {self.name} must return the structure {self.out_def}, got {d}."
+                f"{self.who}: the jvp rule of {self.name} must return the structure {self.out_def}, "
+                f"got {flatten(out)[1]}."
             )
-        return outs
+        where = paths(self.out_def)
+        return [
+            tangent_value(self.who, t, y, f"the tangent of the output{where[i]} of {self.name}")
+            if _carries(y)
+            else None
+            for i, (t, y) in enumerate(zip(given, ys, strict=True))
+        ]
 
     def given_vjp(
         self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
     ) -> list[Any] | None:
         if self.user_vjp is None:
             return None
-        args = unflatten(self.in_def, list(xs))
-        out = self.user_vjp(args, unflatten(self.out_def, list(ys)), unflatten(self.out_def, gs))
+        args = self.args(xs, self.constants)
+        out = self.user_vjp(
+            args, unflatten(self.out_def, list(ys)), unflatten(self.out_def, gs), **self.kw
+        )
         if not isinstance(out, (tuple, list)) or len(out) != len(args):
             got = f"a {type(out).__name__}" + (
                 f" of length {len(out)}" if isinstance(out, (tuple, list)) else ""
             )
             raise TreeError(
-                f"custom_rule: the vjp rule of {self.name} must return a tuple of {len(args)} cotangents, one for each "
+                f"{self.who}: the vjp rule of {self.name} must return a tuple of {len(args)} cotangents, one for each "
                 f"argument, got {got}."
             )
         cts: list[Any] = []
         for i, (c, a) in enumerate(zip(out, args, strict=True)):
             mine, d = flatten(a)
-            if c is None:
-                cts += [None] * len(mine)
-                continue
-            given, got_def = flatten(c)
-            if got_def != d:
+            given = [None] * len(mine) if c is None else flatten_like(c, d)
+            if given is None:
                 raise TreeError(
-                    f"custom_rule: the vjp rule of {self.name} must return for argument {i} the structure {d}, "
-                    f"got {got_def}."
+                    f"{self.who}: the vjp rule of {self.name} must return for argument {i} the structure {d}, "
+                    f"got {flatten(c)[1]}."
                 )
-            for v, x in zip(given, mine, strict=True):
-                carries = dtype_of(x).kind == "f"
-                cts.append(
-                    tangent_value("custom_rule", v, x, f"the cotangent of argument {i}")
-                    if carries
-                    else None
-                )
+            cts += [
+                tangent_value(self.who, v, x, f"the cotangent of argument {i} of {self.name}")
+                if v is not None and _carries(x)
+                else None
+                for v, x in zip(given, mine, strict=True)
+                if _is_operand(x)
+            ]
         return cts
 
 
@@ -258,7 +354,9 @@ class _BatchedRule(_FlatRule):
         ys: tuple[Any, ...] = vmap(self.inner.forward, self.axes)(*xs)
         return ys
 
-    def given_jvp(self, ts: list[Any], xs: tuple[Any, ...]) -> list[Any] | None:
+    def given_jvp(
+        self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
+    ) -> list[Any] | None:
         n = len(xs)
 
         def one(*a: Any) -> tuple[Any, ...]:

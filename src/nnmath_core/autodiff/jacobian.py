@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import aval_of, dtype_of, jvp_door, shape_of, value_of, vjp_door
+from nnmath_core._ext._autodiff import (
+    aval_of,
+    dtype_of,
+    jvp_door,
+    require_leaves,
+    shape_of,
+    value_of,
+    vjp_door,
+)
 from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import beside
 from nnmath_core.autodiff.ops.join import concatenate_p
@@ -46,6 +54,7 @@ def _split(
 def _checked(who: str, x: Any, place: str) -> Any:
     """A tree whose leaves can be differentiated, or the error that names the one that cannot."""
     leaves, d = flatten(x)
+    require_leaves(who, leaves, d, place)
     return unflatten(
         d, [leaf_value(who, v, place + path) for v, path in zip(leaves, paths(d), strict=True)]
     )
@@ -102,8 +111,8 @@ def jacrev(
     Returns
     -------
     callable
-        With the arguments of ``f``; returns for each output leaf a tree like the argument, with arrays of shape
-        ``out_shape + in_shape``.
+        With the arguments of ``f``, keywords among them, which are passed on; returns for each output leaf a tree like
+        the argument, with arrays of shape ``out_shape + in_shape``.
 
     Notes
     -----
@@ -122,9 +131,9 @@ def jacrev(
     if chunk_size is not None:
         require_positive_int("jacrev", "chunk_size", chunk_size)
 
-    def jac(*args: Any) -> Any:
+    def jac(*args: Any, **kw: Any) -> Any:
         x, rebuild = _split("jacrev", args, nums)
-        y, pull, *aux = vjp_door(lambda v: f(*rebuild(v)), (x,), has_aux)
+        y, pull, *aux = vjp_door(lambda v: f(*rebuild(v), **kw), (x,), has_aux)
         outs, out_def = flatten(y)
         ins, in_def = flatten(x)
         _refuse_integers("jacrev", outs)
@@ -196,7 +205,7 @@ def jacfwd(
     if chunk_size is not None:
         require_positive_int("jacfwd", "chunk_size", chunk_size)
 
-    def jac(*args: Any) -> Any:
+    def jac(*args: Any, **kw: Any) -> Any:
         x, rebuild = _split("jacfwd", args, nums)
         ins, in_def = flatten(x)
         total = sum(math.prod(shape_of(v)) for v in ins)
@@ -204,7 +213,11 @@ def jacfwd(
 
         def column(*ts: Any) -> list[Any]:
             y, t, *aux = jvp_door(
-                lambda v: f(*rebuild(v)), (x,), (unflatten(in_def, list(ts)),), has_aux, "jacfwd"
+                lambda v: f(*rebuild(v), **kw),
+                (x,),
+                (unflatten(in_def, list(ts)),),
+                has_aux,
+                "jacfwd",
             )
             outs, found["def"] = flatten(y)
             _refuse_integers("jacfwd", outs)
@@ -304,16 +317,16 @@ class ChosenJacobian:
     ) -> None:
         self._f, self._argnums, self._has_aux, self._chunk_size = f, argnums, has_aux, chunk_size
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kw: Any) -> Any:
         x, _ = _split("jacobian", args, self._argnums)
-        y = self._f(*args)
+        y = self._f(*args, **kw)
         outs = sum(math.prod(shape_of(v)) for v in flatten(y[0] if self._has_aux else y)[0])
         ins = sum(math.prod(shape_of(v)) for v in flatten(x)[0])
         self.mode = "forward" if ins < outs else "reverse"
         self.why = f"{ins} inputs, {outs} outputs"
         chosen = jacfwd if ins < outs else jacrev
         jac = chosen(self._f, self._argnums, has_aux=self._has_aux, chunk_size=self._chunk_size)
-        return jac(*args)
+        return jac(*args, **kw)
 
 
 def hessian(

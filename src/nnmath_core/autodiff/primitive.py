@@ -121,9 +121,15 @@ class Primitive(PrimitiveBase):
         What each ``vjp`` rule reads: digits name operands, ``y`` the output, ``*`` all operands.
     selects : callable, optional
         ``selects(i, xs, y, **params)``: which entries are passed on to operand i (True: live), of the output's shape
-        for elementwise primitives, else of the operand's shape.
+        for elementwise primitives, else of the operand's shape. The ``vjp`` rule gives exactly 0 elsewhere.
     through : callable, optional
         ``through(mask, i, xs, y, **params)``: the mask of the output carried back to operand i. Missing: it ends here.
+    shield : callable, optional
+        ``shield(live, xs, y, **params) -> (xs, y)`` with 0 in place of what only entries that are not live were made
+        of. For a primitive whose rule mixes entries: what is singular there does not reach the others.
+    accumulate : callable, optional
+        ``accumulate(out, g, xs, **params)``, for a primitive that reads entries of operand 0: adds the cotangent g into
+        the operand's, a NumPy array, in place: what ``vjp`` says, at the cost of the entries that were read.
     shape : callable, optional
         ``shape(*avals, **params) -> Aval`` (a tuple of them for several outputs); not needed when elementwise.
     batch : callable, optional
@@ -155,6 +161,8 @@ class Primitive(PrimitiveBase):
         keeps: Sequence[str] = (),
         selects: Callable[..., Any] | None = None,
         through: Callable[..., Any] | None = None,
+        shield: Callable[..., Any] | None = None,
+        accumulate: Callable[..., Any] | None = None,
         shape: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
         outputs: Sequence[bool] | Literal["all"] | None = None,
@@ -181,6 +189,8 @@ class Primitive(PrimitiveBase):
             view=view,
             selects=selects,
             through=through,
+            accumulate=accumulate,
+            shield=shield,
             shape=shape,
             batch=batch,
             vjp=vjp,

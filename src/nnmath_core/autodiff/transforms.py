@@ -7,17 +7,29 @@ are JAX's: ``J[i, j] = df_i/dx_j``, of shape ``out_shape + in_shape``.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from nnmath_core._ext import _autodiff as core
 from nnmath_core._ext._autodiff import GradFn, jvp_door, shape_of, vjp_door, vmap_door
 from nnmath_core._ext._tree import flatten
 from nnmath_core.autodiff.ops.shape import stop_gradient as _stop_gradient
 from nnmath_core.autodiff.tree import prefix_leaves, tree_map
-from nnmath_core.checks import require_callable, sentence
-from nnmath_core.errors import ShapeError, TreeError
+from nnmath_core.checks import describe, require_callable, sentence
+from nnmath_core.errors import ShapeError, TraceError, TreeError
 
-__all__ = ["ggnvp", "grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap"]
+__all__ = [
+    "ggnvp",
+    "grad",
+    "hvp",
+    "jvp",
+    "stop_gradient",
+    "value_and_grad",
+    "value_of",
+    "vjp",
+    "vmap",
+]
 
 ArgNums = int | Sequence[int]
 
@@ -25,14 +37,27 @@ _G = TypeVar("_G", bound=Callable[..., Any])
 
 
 def _argnums(who: str, argnums: ArgNums) -> int | tuple[int, ...]:
-    if isinstance(argnums, int) and not isinstance(argnums, bool):
-        return argnums
-    if isinstance(argnums, (tuple, list)) and argnums and all(type(i) is int for i in argnums):
-        if len(set(argnums)) == len(argnums):
-            return tuple(argnums)
+    several = isinstance(argnums, (tuple, list))
+    given: Any = argnums if several else (argnums,)
+    numbers = [_integer(i) for i in given]
+    if None not in numbers and 0 < len(set(numbers)) == len(numbers):
+        return tuple(numbers) if several else numbers[0]
     raise TypeError(
         sentence(who, "argnums", "an integer or distinct integers, not none", repr(argnums))
     )
+
+
+def _integer(i: Any) -> Any:
+    """``i`` as a Python integer (NumPy's are too), or None when it is none."""
+    return operator.index(i) if hasattr(i, "__index__") and not isinstance(i, bool) else None
+
+
+def _require_tuples(who: str, **given: Any) -> None:
+    """Refuse an array where a tuple with an entry for each argument is meant: its rows would become the arguments."""
+    for name, x in given.items():
+        if not isinstance(x, (tuple, list)):
+            wanted = "a tuple with one entry for each argument of `f`"
+            raise TreeError(sentence(who, name, wanted, describe(x), "Write (x,)."))
 
 
 def _wrapped(g: _G, f: Callable[..., Any], what: str) -> _G:
@@ -201,17 +226,7 @@ def jvp(
     (0.0, 1.0)
     """
     require_callable("jvp", "f", f)
-    for name, x in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(x, (tuple, list)):
-            raise TreeError(
-                sentence(
-                    "jvp",
-                    name,
-                    "a tuple with one entry for each argument of `f`",
-                    type(x).__name__,
-                    "Write (x,).",
-                )
-            )
+    _require_tuples("jvp", primals=primals, tangents=tangents)
     return jvp_door(f, tuple(primals), tuple(tangents), has_aux)
 
 
@@ -230,6 +245,11 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     tree
         The product, of the structure of the primal when there is one, else a tuple like ``primals``.
 
+    Raises
+    ------
+    TreeError, ShapeError, DtypeError
+        ``primals`` or ``tangents`` is no tuple, or they do not match.
+
     Notes
     -----
     Costs about two to three gradients and memory for two forward passes.
@@ -246,6 +266,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     array([ 6., 12.])
     """
     require_callable("hvp", "f", f)
+    _require_tuples("hvp", primals=primals, tangents=tangents)
     n = len(primals)
     g = GradFn(f, 0 if n == 1 else tuple(range(n)), False, False, "hvp")
     return jvp_door(g, tuple(primals), tuple(tangents), False, "hvp")[1]
@@ -397,3 +418,39 @@ def stop_gradient(x: Any) -> Any:
     3.0
     """
     return tree_map(_stop_gradient, x)
+
+
+def value_of(x: Any) -> Any:
+    """The number behind a tracer, on purpose without its derivative.
+
+    Parameters
+    ----------
+    x : array, tracer or any other value
+        Traced or plain.
+
+    Returns
+    -------
+    array or any other value
+        The innermost value of a tracer; what is not a tracer, or has no value yet while staging, as it is.
+
+    Raises
+    ------
+    TraceError
+        ``x`` stands for one example of a batch (under `vmap`): the value behind it is that of all examples, with one
+        axis more. ``print(x)`` shows it, and `stop_gradient` makes a constant of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nnmath_core as nm
+    >>> seen = []
+    >>> g = nm.grad(lambda x: seen.append(nm.value_of(x)) or x**2)(3.0)
+    >>> [float(x) for x in seen], float(g)
+    ([3.0], 6.0)
+    """
+    if core.is_batched(x):
+        raise TraceError(
+            "value_of: under vmap `x` stands for one example, and the value behind it is that of the whole batch. Use "
+            "nm.stop_gradient(x) for a constant, print(x) to look at the batch, or return x from the mapped function."
+        )
+    return core.value_of(x)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core._ext._autodiff import dtype_of, shape_of
-from nnmath_core._ext._tree import TreeDef, flatten, paths, unflatten
+from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.ops.index import slice_p
 from nnmath_core.autodiff.ops.join import concatenate_p
 from nnmath_core.autodiff.ops.shape import cast, reshape_p
@@ -24,7 +24,8 @@ def tree_leaves(tree: Any) -> list[Any]:
     Parameters
     ----------
     tree : tree
-        Dicts, lists, tuples, named tuples, None and dataclasses; everything else is a leaf.
+        Dicts, lists, tuples, named tuples, None and dataclasses; everything else is a leaf. In a dataclass only arrays
+        are: a number, a string or a function in a field belongs to the structure.
 
     Returns
     -------
@@ -91,10 +92,11 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     leaves, d = flatten(tree)
     columns = [leaves]
     for i, other in enumerate(rest):
-        more, e = flatten(other)
-        if d != e:
+        more = flatten_like(other, d)
+        if more is None:
             raise TreeError(
-                f"tree_map: tree {i + 1} must have the structure of the first, {d}, got {e}."
+                f"tree_map: tree {i + 1} must have the structure of the first, {d}, "
+                f"got {flatten(other)[1]}."
             )
         columns.append(more)
     return unflatten(d, [f(*row) for row in zip(*columns, strict=True)])

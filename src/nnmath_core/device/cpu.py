@@ -53,14 +53,7 @@ class CpuBackend(Backend):
     def index_add(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
         """Return zeros with ``values`` added at ``index``; see `Backend.index_add`."""
         out = np.zeros(shape, dtype)
-        parts = index_parts(index)
-        if not any(is_integer_array(part) for part in parts):
-            out[index] = values
-            return out
-        # numpy.add.at is five times faster along one axis than along several
-        at = _positions(shape, parts)
-        values = np.broadcast_to(np.asarray(values, dtype), at.shape)
-        np.add.at(out.reshape(-1), at.reshape(-1), values.reshape(-1))
+        add_at(out, index, values)
         return out
 
     def adam_step(
@@ -105,6 +98,41 @@ def _flat_arrays(
     who: str, w: Array, m: Array, v: Array, g: Array
 ) -> tuple[Array, Array, Array, Array]:
     return flat(who, "w", w), flat(who, "m", m), flat(who, "v", v), flat(who, "g", g)
+
+
+# A row of that many numbers is added by one addition sooner than by positions, one for each number.
+_LONG_ROW = 128
+
+
+def add_at(out: Array, index: Index, values: Any) -> None:
+    """Add ``values`` at ``index`` into a C-contiguous array, repeated entries in the order of ``values``."""
+    parts = index_parts(index)
+    arrays = [axis for axis, part in enumerate(parts) if is_integer_array(part)]
+    if not arrays:
+        out[index] += values
+        return
+    axis = arrays[0]
+    full = all(isinstance(part, slice) and part == slice(None) for part in parts[:axis])
+    if full and len(parts) == axis + 1:
+        at = parts[axis]
+        if out.ndim == 1:
+            values = np.broadcast_to(np.asarray(values, out.dtype), at.shape)
+            np.add.at(out, at.reshape(-1), values.reshape(-1))
+            return
+        if out.size >= _LONG_ROW * out.shape[axis]:
+            rows = np.moveaxis(out, axis, 0)
+            shape = out.shape[:axis] + at.shape + out.shape[axis + 1 :]
+            values = np.broadcast_to(np.asarray(values, out.dtype), shape)
+            values = np.moveaxis(
+                values.reshape(*out.shape[:axis], -1, *out.shape[axis + 1 :]), axis, 0
+            )
+            for i, row in zip(at.reshape(-1).tolist(), values, strict=True):
+                rows[i] += row
+            return
+    # numpy.add.at is five times faster along one axis than along several
+    at = _positions(out.shape, parts)
+    values = np.broadcast_to(np.asarray(values, out.dtype), at.shape)
+    np.add.at(out.reshape(-1), at.reshape(-1), values.reshape(-1))
 
 
 def _matmul_by_blas(x: Array, y: Array) -> Array:

@@ -33,6 +33,8 @@ from nnmath_core._ext._autodiff import Tracer as _Tracer
 from nnmath_core._ext._autodiff import install as _install
 from nnmath_core._ext._autodiff import shape_of as shape
 from nnmath_core._ext._autodiff import traced_sum as sum
+from nnmath_core.autodiff.functions import clip, copy, full_like, ndim, size, where
+from nnmath_core.autodiff.functions import round_ as round
 from nnmath_core.autodiff.ops.compare import (
     equal,
     greater,
@@ -62,11 +64,13 @@ from nnmath_core.autodiff.ops.contract import (
     trace,
     vdot,
     vecdot,
+    vecmat,
 )
 from nnmath_core.autodiff.ops.conventions import numpy_functions as _functions
 from nnmath_core.autodiff.ops.elementwise import (
     absolute,
     add,
+    angle,
     arccos,
     arccosh,
     arcsin,
@@ -76,6 +80,7 @@ from nnmath_core.autodiff.ops.elementwise import (
     arctanh,
     cbrt,
     ceil,
+    conj,
     cos,
     cosh,
     divide,
@@ -133,6 +138,7 @@ from nnmath_core.autodiff.ops.join import (
     vstack,
 )
 from nnmath_core.autodiff.ops.linalg import tril, triu
+from nnmath_core.autodiff.ops.product import cumprod, cumulative_prod, prod
 from nnmath_core.autodiff.ops.reduce import (
     all,
     any,
@@ -140,13 +146,12 @@ from nnmath_core.autodiff.ops.reduce import (
     argmin,
     average,
     count_nonzero,
-    cumprod,
     cumsum,
+    cumulative_sum,
     diff,
     max,
     mean,
     min,
-    prod,
     ptp,
     std,
     var,
@@ -173,8 +178,6 @@ from nnmath_core.autodiff.ops.shape import (
     swapaxes,
     transpose,
 )
-from nnmath_core.autodiff.wiring import clip, copy, ndim, size, where
-from nnmath_core.autodiff.wiring import round_ as round
 from nnmath_core.device import backend_for as _backend_for
 from nnmath_core.device import current_default_device as _current_default_device
 from nnmath_core.numpy import linalg
@@ -188,6 +191,7 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "angle",
     "any",
     "arange",
     "arccos",
@@ -225,12 +229,16 @@ __all__ = [
     "compress",
     "concat",
     "concatenate",
+    "conj",
+    "conjugate",
     "copy",
     "cos",
     "cosh",
     "count_nonzero",
     "cumprod",
     "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
     "diag",
     "diagonal",
     "diff",
@@ -258,6 +266,7 @@ __all__ = [
     "floor",
     "floor_divide",
     "full",
+    "full_like",
     "greater",
     "greater_equal",
     "hstack",
@@ -355,6 +364,7 @@ __all__ = [
     "var",
     "vdot",
     "vecdot",
+    "vecmat",
     "vstack",
     "where",
     "zeros",
@@ -373,6 +383,7 @@ acos, acosh, asin, asinh, atan, atan2, atanh = (
 )
 amax, amin = max, min
 concat = concatenate
+conjugate = conj
 mod = remainder
 pow = power
 true_divide = divide

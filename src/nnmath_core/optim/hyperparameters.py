@@ -1,8 +1,7 @@
 """The numbers of an optimizer: their domains, and the dtype in which they meet an array.
 
 A number may be a traced scalar, so that one can differentiate in a learning rate; it is then taken
-as it is. An optimizer is a dataclass of floats and hence a tree: transformations rebuild it around
-traced numbers or NumPy's scalars, without these checks.
+as it is, and is a leaf of the optimizer. A float is none: it belongs to the structure.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ class Optimizer(ABC):
 
     An optimizer is a frozen dataclass of its hyperparameters, and its state another one, of trees
     like the parameters and the number of steps taken. Both are trees: `nnmath_core.save` and `load`
-    take them, and transformations go through `step`.
+    take them, and transformations go through `step`. The hyperparameters belong to the structure,
+    so that nothing changes them; to differentiate in one, or to map it, make the optimizer inside of
+    the function: ``nm.grad(lambda rate: after_training(nm.optim.adam(rate)))``.
 
     Notes
     -----
@@ -116,8 +118,9 @@ class Optimizer(ABC):
         Raises
         ------
         TreeError
-            ``grads`` or ``state`` has another structure than ``params``, or ``state`` is that of
-            another optimizer.
+            ``grads`` or ``state`` has another structure than ``params``, or ``state`` is of
+            another type than that of `init`. (Adam and AdamW share one type, and so do heavy ball
+            and Nesterov: their states mean the same, and training may go on with the other.)
         DtypeError, ShapeError, DeviceError
             A leaf is no array of floats, or differs from that of ``params``; the message names it.
 

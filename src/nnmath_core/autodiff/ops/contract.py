@@ -12,10 +12,11 @@ import string
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import mark_fresh
+from nnmath_core._ext._autodiff import alias, mark_fresh
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     as_operand,
+    constant,
     dropped,
     dtype_of,
     implements,
@@ -28,6 +29,7 @@ from nnmath_core.autodiff.ops.conventions import (
     ufunc_methods,
     ufuncs,
 )
+from nnmath_core.autodiff.ops.elementwise import conjugated
 from nnmath_core.autodiff.ops.reduce import _spread, sum_p
 from nnmath_core.autodiff.ops.shape import moveaxis, ravel, reshape_p, transpose_p
 from nnmath_core.autodiff.primitive import Primitive, sample
@@ -47,6 +49,7 @@ __all__ = [
     "trace",
     "vdot",
     "vecdot",
+    "vecmat",
 ]
 
 
@@ -172,13 +175,20 @@ def diag(v, k=0):
 def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     """NumPy's ``trace``."""
     refuse("trace", out=(out, None), dtype=(dtype, None))
-    d = diagonal(a, offset, axis1, axis2)
+    d = diagonal(alias(a), offset, axis1, axis2)
     return sum_p(d, axis=(ndim_of(d) - 1,), keepdims=False)
 
 
 # ---------------------------------------------------------------------------------------------- products
 def _mismatch(who, sa, sb, what):
     return ShapeError(f"{who}: {what}, got shapes {sa} and {sb}.")
+
+
+def _arrays(*xs):
+    """Lists and numbers as arrays, numbers on the device of the others."""
+    xs = [as_operand(x) for x in xs]
+    like = next((x for x in xs if hasattr(x, "dtype")), 0.0)
+    return [x if hasattr(x, "dtype") else constant(like, (), x, dtype_of(x)) for x in xs]
 
 
 @implements(np.matmul)
@@ -219,13 +229,18 @@ def _stack_side(x, s, tail, lead, letters):
         else:
             labels.append(letters[at])
     if drop:
-        x = reshape_p(x, shape=tuple(n for i, n in enumerate(s) if i not in drop))
+        x = reshape_p(alias(x), shape=tuple(n for i, n in enumerate(s) if i not in drop))
     return x, "".join(labels) + tail
 
 
 def matvec(x1, x2, /):
     """A matrix (or a stack) times a vector (or a stack), NumPy's ``matvec``."""
     return einsum("...ij,...j->...i", x1, x2)
+
+
+def vecmat(x1, x2, /):
+    """The conjugate of a vector (or a stack) times a matrix (or a stack), NumPy's ``vecmat``."""
+    return einsum("...i,...ij->...j", conjugated(as_operand(x1)), x2)
 
 
 @implements(np.dot)
@@ -244,7 +259,7 @@ def dot(a, b, out=None):
 @implements(np.tensordot)
 def tensordot(a, b, axes=2):
     """NumPy's ``tensordot``."""
-    a, b = as_operand(a), as_operand(b)
+    a, b = _arrays(a, b)
     na, nb = ndim_of(a), ndim_of(b)
     if isinstance(axes, (int, np.integer)):
         axes = (tuple(range(na - axes, na)), tuple(range(axes)))
@@ -274,7 +289,8 @@ def tensordot(a, b, axes=2):
 def outer(a, b, out=None):
     """NumPy's ``outer``."""
     refuse("outer", out=(out, None))
-    return contract(ravel(as_operand(a)), ravel(as_operand(b)), spec=("i", "j", "ij"))
+    a, b = _arrays(a, b)
+    return contract(ravel(alias(a)), ravel(alias(b)), spec=("i", "j", "ij"))
 
 
 @implements(np.inner)
@@ -287,14 +303,24 @@ def inner(a, b, /):
 
 @implements(np.vdot)
 def vdot(a, b, /):
-    """NumPy's ``vdot`` of real arrays."""
-    return matmul(ravel(as_operand(a)), ravel(as_operand(b)))
+    """NumPy's ``vdot``: the conjugate of the first operand times the second, both flattened."""
+    a, b = _arrays(a, b)
+    return matmul(ravel(conjugated(alias(a))), ravel(alias(b)))
 
 
 def vecdot(x1, x2, /, *, axis=-1):
-    """Dot products along an axis, real operands."""
-    x1, x2 = (moveaxis(x, axis, -1) for x in (x1, x2))
-    return einsum("...i,...i->...", x1, x2)
+    """Dot products along an axis, the first operand conjugated."""
+    x1, x2 = (moveaxis(alias(as_operand(x)), axis, -1) for x in (x1, x2))
+    return einsum("...i,...i->...", conjugated(x1), x2)
+
+
+ufuncs.update(
+    {
+        getattr(np, f.__name__): f
+        for f in (matvec, vecmat, vecdot)
+        if hasattr(np, f.__name__)  # the first two came with NumPy 2.2
+    }
+)
 
 
 # ---------------------------------------------------------------------------------------------- einsum
@@ -394,7 +420,8 @@ def einsum(
     refuse("einsum", out=(out, None), dtype=(dtype, None))
     if not isinstance(subscripts, str):
         raise TypeError("einsum: write the subscripts as a string, like 'ij,jk->ik'.")
-    xs = [as_operand(x) for x in operands]
+    xs = _arrays(*operands)
+    xs = [alias(x) for x in xs] if len(xs) > 1 else xs  # of one operand the result may be a view
     labels, result, length = _parse(subscripts, [shape_of(x) for x in xs])
     pairs = [_without_repeats(x, part, length) for x, part in zip(xs, labels, strict=True)]
     for i, j in _path([p for _, p in pairs], result, length):

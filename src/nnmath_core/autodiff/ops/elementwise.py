@@ -1,7 +1,10 @@
-"""Arithmetic, roots, exponentials, trigonometric and hyperbolic functions, selections: one entry at a time.
+"""Arithmetic, roots, exponentials, trigonometric and hyperbolic functions: one entry at a time.
 
 A rule `vjp[i](g, xs, y)` multiplies g by the derivative in operand i. It serves forward mode too, so it must be linear
 in g, and it may read only what `keeps` names. Constants are Python numbers: a NumPy scalar would promote float32.
+
+A complex cotangent c of z stands for the differential Re(c dz), so a holomorphic function multiplies by its derivative,
+without conjugation, in both modes. Where the result is real, the core takes the real part of a tangent.
 """
 
 from __future__ import annotations
@@ -10,14 +13,17 @@ import math
 
 import numpy as np
 
-from nnmath_core.autodiff.ops.compare import equal, greater, isinf, less, logical_and, logical_not
-from nnmath_core.autodiff.ops.conventions import dtype_of, ufuncs
+from nnmath_core._ext._autodiff import alias
+from nnmath_core.autodiff.ops.compare import equal, isinf, logical_and
+from nnmath_core.autodiff.ops.conventions import dtype_of, implements, is_traced, refuse, ufuncs
+from nnmath_core.autodiff.ops.select import maximum, minimum, relu, where
+from nnmath_core.autodiff.ops.shape import imag, real
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
-from nnmath_core.errors import DtypeError
 
 __all__ = [
     "absolute",
     "add",
+    "angle",
     "arccos",
     "arccosh",
     "arcsin",
@@ -27,6 +33,7 @@ __all__ = [
     "arctanh",
     "cbrt",
     "ceil",
+    "conj",
     "cos",
     "cosh",
     "divide",
@@ -110,18 +117,6 @@ def _two_positive(d):
     ]
 
 
-def _two_apart(d):
-    """As `_two`, entries of the two operands never equal or near."""
-    x = d.apart(2, 3, 4)
-    z = d.apart(7)
-    return [
-        sample(x[0], x[1]),
-        sample(z[:3, None], z[3:]),
-        sample(z, 0.05),
-        sample(d.apart(0, 2), d.apart(2)),
-    ]
-
-
 # ---------------------------------------------------------------------------------------------- arithmetic
 add = Primitive(
     "add",
@@ -166,28 +161,52 @@ square = _unary("square", lambda g, xs, y: g * (2.0 * xs[0]), keeps="0")
 reciprocal = _unary("reciprocal", lambda g, xs, y: g * -(y * y), keeps="y", domain="positive")
 
 
-def _sign_of_real(x):
-    if dtype_of(x).kind == "c":
-        raise DtypeError(
-            "absolute: the derivative of the modulus of a complex value is not implemented. "
-            "Write np.sqrt(np.real(z)**2 + np.imag(z)**2)."
-        )
-    return sign(x)
+conj = Primitive(
+    "conj",
+    elementwise=True,
+    linear=True,
+    vjp=(lambda g, xs, y: conj(g),),
+    keeps=("",),
+    samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal(0, 4)), sample(d.normal())],
+)
+
+
+def conjugated(x):
+    """The complex conjugate; a real x itself, not a copy."""
+    return conj(x) if dtype_of(x).kind == "c" else x
+
+
+def _direction(x):
+    """The sign of a real x; z/|z| of a complex one, which is 0 at 0, and so are its derivatives."""
+    if dtype_of(x).kind != "c":
+        return sign_p(x)
+    r = absolute(x)
+    return x / where(equal(r, 0), _INF, r)
 
 
 absolute = _unary(
     "absolute",
-    lambda g, xs, y: g * _sign_of_real(xs[0]),
+    lambda g, xs, y: g * conjugated(_direction(xs[0])),
     keeps="0",
     domain="apart",
     special=[Special("|x| at 0: 0, the subgradient of least norm", (0.0,), (0.0,))],
 )
-sign = Primitive(
+sign_p = Primitive(
     "sign",
     elementwise=True,
     differentiable=False,
     samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(1))],
 )
+
+
+def sign(x, /, **kw):
+    """NumPy's ``sign``: z/|z| of a complex array, which has a derivative; a real one's carries none."""
+    if is_traced(x) and dtype_of(x).kind == "c":
+        refuse("sign", **{name: (value, None) for name, value in kw.items()})
+        return _direction(x)
+    return sign_p(x, **kw)
+
+
 floor = Primitive(
     "floor",
     elementwise=True,
@@ -242,6 +261,8 @@ def _power_base(g, xs, y):
 
 def _power_exponent(g, xs, y):
     x = xs[0]
+    if dtype_of(y).kind == "c" and dtype_of(x).kind != "c":
+        x = x + 0j  # a negative base has a complex logarithm
     # log(1) where x = 0: there y = 0 for a positive exponent and the derivative is 0
     if isinstance(x, (int, float)):
         return g * (y * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan))
@@ -388,7 +409,15 @@ arctan2 = Primitive(
 sinh = _unary("sinh", lambda g, xs, y: g * cosh(xs[0]), keeps="0")
 cosh = _unary("cosh", lambda g, xs, y: g * sinh(xs[0]), keeps="0")
 tanh = _unary("tanh", lambda g, xs, y: g * (1.0 - y * y), keeps="y")
-arcsinh = _unary("arcsinh", lambda g, xs, y: g / hypot(xs[0], 1.0), keeps="0")
+
+
+def _root_of_one_plus_square(x):
+    if dtype_of(x).kind == "c":
+        return sqrt(1.0 - 1j * x) * sqrt(1.0 + 1j * x)
+    return hypot(x, 1.0)  # the square would overflow
+
+
+arcsinh = _unary("arcsinh", lambda g, xs, y: g / _root_of_one_plus_square(xs[0]), keeps="0")
 arccosh = _unary(
     "arccosh",
     lambda g, xs, y: g / (sqrt(xs[0] - 1.0) * sqrt(xs[0] + 1.0)),
@@ -407,66 +436,6 @@ erf = _unary(
     forward="special.erf",
 )
 expit = _unary("expit", lambda g, xs, y: g * (y * (1.0 - y)), keeps="y", forward="special.expit")
-relu = _unary(
-    "relu",
-    lambda g, xs, y: where(greater(xs[0], 0), g, 0.0),
-    keeps="0",
-    domain="apart",
-    selects=lambda i, xs, y: greater(xs[0], 0),
-    forward=lambda be, x: be.xp.maximum(x, 0),
-    special=[Special("relu at 0: 0", (0.0,), (0.0,))],
-)
-
-
-# ---------------------------------------------------------------------------------------------- selections
-def _ordered(beats):
-    """Factor rules of maximum or minimum: the winner takes g, a tie is shared."""
-
-    def factor(i):
-        def rule(g, xs, y):
-            a, b = xs[i], xs[1 - i]
-            return where(beats(a, b), g, where(equal(a, b), g * 0.5, 0.0))
-
-        return rule
-
-    return factor(0), factor(1)
-
-
-def _not_beaten(beats):
-    return lambda i, xs, y: logical_not(beats(xs[1 - i], xs[i]))
-
-
-maximum = Primitive(
-    "maximum",
-    elementwise=True,
-    vjp=_ordered(greater),
-    keeps=("01", "01"),
-    selects=_not_beaten(greater),
-    samples=_two_apart,
-    special=[Special("maximum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5))],
-)
-minimum = Primitive(
-    "minimum",
-    elementwise=True,
-    vjp=_ordered(less),
-    keeps=("01", "01"),
-    selects=_not_beaten(less),
-    samples=_two_apart,
-    special=[Special("minimum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5))],
-)
-where = Primitive(
-    "where",
-    elementwise=True,
-    vjp=(None, lambda g, xs, y: where(xs[0], g, 0.0), lambda g, xs, y: where(xs[0], 0.0, g)),
-    keeps=("", "0", "0"),
-    selects=lambda i, xs, y: xs[0] if i == 1 else logical_not(xs[0]),
-    samples=lambda d: [
-        sample(d.mask(3, 4), d.normal(3, 4), d.normal(3, 4)),
-        sample(d.mask(3, 1), d.normal(4), d.normal(2, 1, 1)),
-        sample(d.mask(5), d.normal(5), 0.0),
-        sample(True, d.normal(2), d.normal(3, 2)),
-    ],
-)
 
 
 def positive(x):
@@ -474,11 +443,20 @@ def positive(x):
     return multiply(x, 1)
 
 
+@implements(np.angle)
+def angle(z, deg=False):
+    """NumPy's ``angle``: the argument of a complex number, in (-pi, pi]; its derivative at 0 is 0."""
+    z = alias(z)  # the parts, which are views, stay here
+    a = arctan2(imag(z), real(z))
+    return a * (180.0 / math.pi) if deg else a
+
+
 ufuncs.update(
     {
         np.add: add, np.subtract: subtract, np.multiply: multiply, np.divide: divide, np.negative: negative,
         np.positive: positive, np.square: square, np.reciprocal: reciprocal, np.absolute: absolute,
-        np.fabs: absolute, np.sign: sign, np.floor: floor, np.ceil: ceil, np.trunc: trunc, np.rint: rint,
+        np.fabs: absolute, np.conjugate: conj, np.sign: sign, np.floor: floor, np.ceil: ceil, np.trunc: trunc,
+        np.rint: rint,
         np.floor_divide: floor_divide, np.remainder: remainder, np.power: power,
         np.sqrt: sqrt, np.cbrt: cbrt, np.hypot: hypot, np.exp: exp, np.exp2: exp2, np.expm1: expm1, np.log: log,
         np.log2: log2, np.log10: log10, np.log1p: log1p, np.logaddexp: logaddexp, np.sin: sin, np.cos: cos,

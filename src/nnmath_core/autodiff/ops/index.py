@@ -1,4 +1,4 @@
-"""Indexing: slices, integer and boolean arrays, `take_along_axis`, sorting, and functional updates."""
+"""Indexing: slices, integer and boolean arrays, `take_along_axis`, sorting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import operator
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import BatchTracer, StageTracer, Tracer, value_of
+from nnmath_core._ext._autodiff import (
+    BatchTracer,
+    StageTracer,
+    Tracer,
+    alias,
+    mark_fresh,
+    value_of,
+)
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     as_operand,
@@ -15,7 +22,6 @@ from nnmath_core.autodiff.ops.conventions import (
     dtype_of,
     expand_batch,
     implements,
-    is_traced,
     methods,
     ndim_of,
     normal_axis,
@@ -23,13 +29,14 @@ from nnmath_core.autodiff.ops.conventions import (
     shape_of,
 )
 from nnmath_core.autodiff.ops.elementwise import where
-from nnmath_core.autodiff.ops.shape import broadcast_to, cast, copied, moveaxis, ravel, reshape_p
+from nnmath_core.autodiff.ops.shape import broadcast_to, cast, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
-from nnmath_core.errors import ShapeError, TraceError
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.device.cpu import add_at
+from nnmath_core.errors import DtypeError, TraceError
 
 __all__ = [
     "argsort",
-    "at",
     "compress",
     "extract",
     "getitem",
@@ -39,12 +46,14 @@ __all__ = [
     "take_along_axis",
 ]
 
-_BASIC = (int, np.integer, slice, type(None), type(...))
-
 
 # ---------------------------------------------------------------------------------------------- slices
 def _batched_index(index):
     return (slice(None), *index)
+
+
+def _add_sliced(out, g, xs, *, index):
+    out[index] += g
 
 
 slice_p = Primitive(
@@ -58,6 +67,7 @@ slice_p = Primitive(
         np.ones(y.shape, bool), index=index, shape=xs[0].shape
     ),
     through=lambda m, i, xs, y, *, index: unslice_p(m, index=index, shape=xs[0].shape),
+    accumulate=_add_sliced,
     shape=lambda x, *, index: Aval(_sliced_shape(x.shape, index), dtype_of(x)),
     batch=lambda on, v, size, *, index: slice_p(v[0], index=_batched_index(index)),
     samples=lambda d: [
@@ -113,6 +123,10 @@ def _batch_take(on, v, size, *, axis):
     )
 
 
+def _add_taken(out, g, xs, *, axis):
+    add_at(out, (slice(None),) * axis + (xs[1],), g)
+
+
 take_p = Primitive(
     "take",
     forward=lambda be, x, i, *, axis: be.xp.take(x, i, axis=axis),
@@ -121,6 +135,7 @@ take_p = Primitive(
     keeps=("1", ""),
     selects=lambda i, xs, y, *, axis: _reached(xs[1], axis, xs[0].shape, y.shape),
     through=lambda m, i, xs, y, *, axis: scatter_add_p(m, xs[1], axis=axis, shape=xs[0].shape) > 0,
+    accumulate=_add_taken,
     shape=lambda x, i, *, axis: Aval(
         x.shape[:axis] + shape_of_operand(i) + x.shape[axis + 1 :], dtype_of(x)
     ),
@@ -297,130 +312,190 @@ def _no_traced_mask(i):
     return v
 
 
+_BASIC = frozenset({int, slice, type(None), type(...)})
+
+
 def getitem(x, index):
     """``x[index]`` with NumPy's meaning: basic, integer and boolean indices in any combination."""
     index = index if isinstance(index, tuple) else (index,)
-    index = tuple(np.asarray(i) if isinstance(i, list) else i for i in index)
+    for i in index:
+        if type(i) not in _BASIC:
+            index = tuple(map(_entry, index))
+            if not all(type(i) in _BASIC for i in index):
+                return _advanced(x, index)
+            break
     shape = shape_of(x)
-    if all(isinstance(i, _BASIC) and not isinstance(i, (bool, np.bool_)) for i in index):
-        _sliced_shape(shape, index)  # NumPy's own errors for too many indices and out of bounds
-        return slice_p(x, index=_full(index, len(shape)))
-    return _advanced(x, index)
+    entry = len(index) == len(shape)  # one number, which shares no memory with x
+    if ... in index or len(index) > len(shape):
+        index = _full(index, len(shape))
+    axis = 0
+    for i in index:
+        if type(i) is int:
+            if not -shape[axis] <= i < shape[axis]:
+                raise _outside(i, shape[axis], axis)
+        else:
+            entry = False
+        axis += i is not None
+    if entry:
+        return mark_fresh(slice_p(alias(x), index=index))
+    return slice_p(x, index=index)
+
+
+def _entry(i):
+    """One entry of an index: an int, slice, None, ``...``, traced integers, or an integer or boolean array."""
+    if type(i) in _BASIC:
+        return i
+    if isinstance(i, (bool, np.bool_)):
+        return np.asarray(i)
+    if isinstance(i, (list, tuple, range)):
+        i = np.asarray(i)
+        i = i if i.size else i.astype(np.intp)
+    elif not hasattr(i, "dtype"):
+        if hasattr(i, "__index__"):
+            return operator.index(i)
+    elif not isinstance(i, (np.ndarray, Tracer)) and not hasattr(i, "__cuda_array_interface__"):
+        i = np.asarray(i)
+    kind = dtype_of(i).kind if hasattr(i, "dtype") else ""
+    if kind == "b":
+        return _no_traced_mask(i)
+    if kind in ("i", "u"):
+        return i if isinstance(i, Tracer) or shape_of(i) else operator.index(i)
+    raise IndexError(
+        "x[i]: an index must be made of integers, slices, ..., None, integer or boolean arrays, got "
+        + (f"an array of {dtype_of(i)}" if kind else type(i).__name__)
+        + "."
+    )
+
+
+def _is_mask(i):
+    return hasattr(i, "dtype") and dtype_of(i) == np.bool_
 
 
 def _uses(i):
     """Axes of the array that one entry of an index uses up."""
-    if i is None or i is ...:
-        return 0
-    return ndim_of(i) if hasattr(i, "dtype") and dtype_of(i) == np.bool_ else 1
+    return 0 if i is None or i is ... else ndim_of(i) if _is_mask(i) else 1
 
 
 def _full(index, ndim):
-    """The index with the ellipsis written out."""
-    if any(i is ... for i in index):
-        k = next(j for j, i in enumerate(index) if i is ...)
-        rest = ndim - sum(map(_uses, index))
-        index = index[:k] + (slice(None),) * rest + index[k + 1 :]
-    return index + (slice(None),) * (ndim - sum(map(_uses, index)))
+    """The index with the ellipsis written out; the entries use up all axes."""
+    used = sum(map(_uses, index))
+    if used > ndim:
+        raise IndexError(
+            f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed"
+        )
+    rest = (slice(None),) * (ndim - used)
+    dots = [k for k, i in enumerate(index) if i is ...]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    return (*index[: dots[0]], *rest, *index[dots[0] + 1 :]) if dots else (*index, *rest)
+
+
+def _outside(i, n, axis):
+    return IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
 
 
 def _advanced(x, index):
-    expanded = []
-    for i in index:
-        if isinstance(i, (bool, np.bool_)):
-            i = np.asarray(i)
-        if hasattr(i, "dtype") and dtype_of(i) == np.bool_:
-            i = _no_traced_mask(i)
-            if i.ndim == 0:
-                expanded += [None, np.zeros(int(bool(i)), np.intp)]
-            else:
-                expanded.append(i)
-        elif isinstance(i, _BASIC):
-            expanded.append(i)
-        elif hasattr(i, "dtype") and dtype_of(i).kind in "iu":
-            expanded.append(i)
-        else:
-            raise IndexError(
-                "x[i]: an index must be made of integers, slices, ..., None, integer or boolean arrays, got "
-                + (f"an array of {dtype_of(i)}" if hasattr(i, "dtype") else type(i).__name__)
-                + "."
-            )
+    """``x[index]`` with at least one index array: what is basic first, then one `take` along one axis."""
     shape = shape_of(x)
-    index = _full(tuple(expanded), len(shape))
-    if sum(map(_uses, index)) > len(shape):
-        raise IndexError(f"too many indices for array: array is {len(shape)}-dimensional")
-    # masks become integer arrays; a position in `parts` is an axis of the sliced array or a new one
-    parts, axis = [], 0
-    for i in index:
-        if hasattr(i, "dtype") and dtype_of(i) == np.bool_:
+    # `basic` leaves an axis for each array in `picks`
+    basic, picks, axes, place = [], [], [], None
+    axis = kept = 0  # in x; in what `basic` leaves
+    for i in _full(index, len(shape)):
+        if i is None or type(i) is slice:
+            basic.append(i)
+            kept += 1
+            axis += i is not None
+            continue
+        place = kept if place is None else place
+        if type(i) is int:
+            if not -shape[axis] <= i < shape[axis]:
+                raise _outside(i, shape[axis], axis)
+            basic.append(i)
+            axis += 1
+            continue
+        if not _is_mask(i):
+            found, new = [_checked(i, shape[axis], axis)], slice(None)
+            axis += 1
+        elif i.ndim:
             if i.shape != shape[axis : axis + i.ndim]:
                 raise IndexError(
                     f"boolean index of shape {i.shape} does not match the array's axes of shape "
                     f"{shape[axis : axis + i.ndim]}"
                 )
-            parts += list(i.nonzero())
+            found, new = i.nonzero(), slice(None)
             axis += i.ndim
-        else:
-            parts.append(i)
-            axis += i is not None
-    arrays = [
-        k
-        for k, i in enumerate(parts)
-        if (hasattr(i, "dtype") and shape_of(i) != ()) or isinstance(i, Tracer)
-    ]
-    if not arrays:  # 0-d integer arrays only: basic after all
-        return slice_p(
-            x, index=tuple(operator.index(i) if hasattr(i, "dtype") else i for i in parts)
-        )
-    # plain integers count as index arrays beside one
-    arrays = [k for k, i in enumerate(parts) if not (i is None or isinstance(i, slice))]
-    adjacent = arrays[-1] - arrays[0] + 1 == len(arrays)
-    basic = tuple(slice(None) if k in arrays else i for k, i in enumerate(parts))
+        else:  # x[True] is x[None], x[False] is empty along the new axis
+            found, new = [np.zeros(int(bool(i)), np.intp)], None
+        for pick in found:
+            basic.append(new)
+            picks.append(pick)
+            axes.append(kept)
+            kept += 1
+    # the new axes stand in the place of the advanced entries (integers among them), or first when those are apart
+    advanced = [k for k, i in enumerate(index) if not (i is None or i is ... or type(i) is slice)]
+    place = place if advanced[-1] - advanced[0] + 1 == len(advanced) else 0
     if any(i != slice(None) for i in basic):
-        x = slice_p(x, index=basic)
-    lengths = [shape_of(x)[k] for k in arrays]
-    picks = [_checked(parts[k], n, k) for k, n in zip(arrays, lengths, strict=True)]
+        x = slice_p(x, index=tuple(basic))
+    s = shape_of(x)
+    try:
+        np.broadcast_shapes(*map(shape_of, picks))
+    except ValueError:
+        raise IndexError(
+            "shape mismatch: indexing arrays could not be broadcast together with shapes "
+            + " ".join(str(shape_of(p)) for p in picks)
+        ) from None
     flat = picks[0]
-    for p, n in zip(picks[1:], lengths[1:], strict=True):
-        flat = flat * n + p
-    place = arrays[0] if adjacent else 0
-    if len(arrays) > 1 or place != arrays[0]:
-        x = moveaxis(x, tuple(arrays), tuple(range(place, place + len(arrays))))
+    for pick, k in zip(picks[1:], axes[1:], strict=True):
+        flat = flat * s[k] + pick
+    if axes != list(range(place, place + len(axes))):
+        x = moveaxis(x, tuple(axes), tuple(range(place, place + len(axes))))
         s = shape_of(x)
-        merged = int(np.prod(lengths))
-        x = reshape_p(x, shape=(*s[:place], merged, *s[place + len(arrays) :]))
+    if len(axes) > 1:
+        merged = int(np.prod(s[place : place + len(axes)]))
+        x = reshape_p(x, shape=(*s[:place], merged, *s[place + len(axes) :]))
     return take_p(x, flat, axis=place)
 
 
-def _checked(i, n, k):
-    """An index array with negative entries resolved; known values are checked against the length."""
-    if isinstance(i, (int, np.integer)):
-        i = np.asarray(i)
-    if isinstance(i, np.ndarray):
-        bad = (i < -n) | (i >= n)
-        if bad.any():
-            raise IndexError(f"index {i[bad].flat[0]} is out of bounds for axis {k} with size {n}")
-        return np.where(i < 0, i + n, i)
+def _checked(i, n, axis):
+    """Index integers with negative entries resolved; known values are checked against the length."""
+    if isinstance(i, (int, np.integer, np.ndarray)):
+        i = np.asarray(i, np.intp)
+        if i.size and not (-n <= (low := i.min()) and i.max() < n):
+            raise _outside(i[(i < -n) | (i >= n)][0], n, axis)
+        return np.where(i < 0, i + n, i) if i.size and low < 0 else i
+    i = cast(i, np.intp)
     return where(i < 0, i + n, i)
 
 
 # ---------------------------------------------------------------------------------------------- NumPy's functions
 @implements(np.take)
 def take(a, indices, axis=None, out=None, mode="raise"):
-    """NumPy's ``take``."""
-    refuse("take", out=(out, None), mode=(mode, "raise"))
+    """NumPy's ``take``; with ``mode`` "wrap" or "clip" indices outside are brought inside."""
+    refuse("take", out=(out, None))
+    require_in("take", "mode", mode, ("raise", "wrap", "clip"))
     if axis is None:
-        a, axis = ravel(a), 0
+        a, axis = ravel(alias(as_operand(a))), 0
     axis = normal_axis("take", axis, ndim_of(a))
-    indices = as_operand(indices)
-    return take_p(a, _checked(indices, shape_of(a)[axis], axis), axis=axis)
+    n = shape_of(a)[axis]
+    if isinstance(indices, (list, tuple)):
+        indices = np.asarray(indices)
+        indices = indices if indices.size else indices.astype(np.intp)
+    if dtype_of(indices).kind not in "biu":
+        raise DtypeError(
+            sentence(
+                "take", "indices", "integers", str(dtype_of(indices)), "Round them: `.astype(int)`."
+            )
+        )
+    if mode != "raise" and n:
+        indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
+    return take_p(a, _checked(indices, n, axis), axis=axis)
 
 
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
     """NumPy's ``take_along_axis``."""
     if axis is None:
-        arr, axis = ravel(arr), 0
+        arr, axis = ravel(alias(arr)), 0
     axis = normal_axis("take_along_axis", axis, ndim_of(arr))
     s, si = shape_of(arr), shape_of(indices)
     if len(s) != len(si):
@@ -438,7 +513,7 @@ def argsort(a, axis=-1, kind=None, order=None, *, stable=None):
     """NumPy's ``argsort``, always stable; it carries no derivative."""
     refuse("argsort", order=(order, None))
     if axis is None:
-        a, axis = ravel(a), 0
+        a, axis = ravel(alias(a)), 0
     return argsort_p(a, axis=normal_axis("argsort", axis, ndim_of(a)))
 
 
@@ -447,7 +522,7 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     """NumPy's ``sort``; entries that are equal keep their order, and each its own derivative."""
     refuse("sort", order=(order, None))
     if axis is None:
-        a, axis = ravel(a), 0
+        a, axis = ravel(alias(a)), 0
     axis = normal_axis("sort", axis, ndim_of(a))
     return take_along_p(a, argsort_p(a, axis=axis), axis=axis)
 
@@ -470,108 +545,7 @@ def compress(condition, a, axis=None, out=None):
 def extract(condition, arr):
     """NumPy's ``extract``."""
     (i,) = np.asarray(condition).ravel().nonzero()
-    return take(ravel(arr), i, 0)
-
-
-# ---------------------------------------------------------------------------------------------- updates
-class at:
-    """Functional updates: ``nm.at(x)[i].set(v)`` is a copy of x with ``x[i] = v``.
-
-    Parameters
-    ----------
-    x : array
-        Traced or plain; it is not changed.
-
-    Notes
-    -----
-    ``.set(v)``, ``.add(v)`` and ``.multiply(v)`` take values that broadcast to ``x[i]``. Where an entry is addressed
-    more than once, ``set`` keeps the last value (and gives only that one a derivative), ``add`` adds all of them (as
-    ``np.add.at``), ``multiply`` multiplies by all of them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import nnmath_core as nm
-    >>> nm.at(np.zeros(3))[1:].set(2.0)
-    array([0., 2., 2.])
-    >>> nm.grad(lambda x: np.sum(nm.at(x)[0].set(5.0) ** 2))(np.array([1.0, 2.0]))
-    array([0., 4.])
-    """
-
-    def __init__(self, x):
-        self._x = x
-
-    def __getitem__(self, index):
-        return _Place(self._x, index)
-
-
-class _Place:
-    """The entries ``x[index]`` of a functional update."""
-
-    def __init__(self, x, index):
-        self._x = x if isinstance(x, Tracer) or hasattr(x, "dtype") else np.asarray(x)
-        self._shape = shape_of(self._x)
-        size = int(np.prod(self._shape))
-        self._ids = getitem(np.arange(size).reshape(self._shape), index)
-
-    def _values(self, who, v):
-        have, want = shape_of(v), shape_of(self._ids)
-        try:
-            fits = np.broadcast_shapes(have, want) == want
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ShapeError(
-                f"at(x)[i].{who}: the values of shape {have} do not broadcast to x[i] of shape {want}."
-            )
-        v = v if isinstance(v, Tracer) or hasattr(v, "dtype") else np.asarray(v, dtype_of(self._x))
-        if np.can_cast(dtype_of(v), dtype_of(self._x), "same_kind"):
-            v = cast(v, dtype_of(self._x))
-        return reshape_p(broadcast_to(v, want), shape=(int(np.prod(want)),))
-
-    def _flat_ids(self):
-        ids = self._ids
-        n = int(np.prod(shape_of(ids)))
-        return reshape_p(ids, shape=(n,)) if hasattr(ids, "shape") else np.asarray([ids])
-
-    def set(self, v):
-        """A copy of x with ``x[i] = v``."""
-        values, ids = self._values("set", v), self._flat_ids()
-        size = int(np.prod(self._shape))
-        if not shape_of(ids)[0]:
-            return copied(self._x)
-        writer = reshape_p(last_writer_p(ids, length=size), shape=self._shape)
-        return where(writer >= 0, take_p(values, where(writer >= 0, writer, 0), axis=0), self._x)
-
-    def add(self, v):
-        """A copy of x with ``np.add.at(x, i, v)``."""
-        values, ids = self._values("add", v), self._flat_ids()
-        size = int(np.prod(self._shape))
-        return self._x + reshape_p(
-            scatter_add_p(values, ids, axis=0, shape=(size,)), shape=self._shape
-        )
-
-    def multiply(self, v):
-        """A copy of x with ``np.multiply.at(x, i, v)``; the index must be known while tracing."""
-        values, ids = self._values("multiply", v), self._flat_ids()
-        if is_traced(ids):
-            raise TraceError(
-                "at(x)[i].multiply: the index must be known while tracing. Write x * np.where(mask, v, 1.0)."
-            )
-        size, x = int(np.prod(self._shape)), self._x
-        # one round for each repetition of an entry, so that all factors count
-        order = np.argsort(ids, kind="stable")
-        sorted_ids = ids[order]
-        start = np.r_[True, sorted_ids[1:] != sorted_ids[:-1]] if ids.size else np.zeros(0, bool)
-        run = np.arange(ids.size) - np.maximum.accumulate(np.where(start, np.arange(ids.size), 0))
-        for k in range(int(run.max()) + 1 if ids.size else 0):
-            chosen = order[run == k]
-            writer = np.full(size, -1)
-            writer[ids[chosen]] = chosen
-            writer = writer.reshape(self._shape)
-            factor = where(writer >= 0, take_p(values, np.maximum(writer, 0), axis=0), 1.0)
-            x = x * factor
-        return x
+    return take(ravel(alias(arr)), i, 0)
 
 
 methods.update(

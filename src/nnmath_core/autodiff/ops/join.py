@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import mark_fresh
+from nnmath_core._ext._autodiff import alias, mark_fresh
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     all_batched,
@@ -34,7 +34,9 @@ from nnmath_core.autodiff.ops.shape import (
     reshape,
     reshape_p,
 )
-from nnmath_core.autodiff.primitive import Primitive, sample
+from nnmath_core.autodiff.primitive import REGISTRY, Primitive, sample
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.errors import ShapeError
 
 __all__ = [
     "array_split",
@@ -107,6 +109,40 @@ pad_p = Primitive(
 )
 
 
+def _repeat_back(g, xs, y, *, count, axis):
+    """The sum of the copies, which stand side by side."""
+    s = xs[0].shape
+    copies = reshape_p(g, shape=(*s[: axis + 1], count, *s[axis + 1 :]))
+    return REGISTRY["sum"](copies, axis=(axis + 1,), keepdims=False)
+
+
+def _repeat_through(m, i, xs, y, *, count, axis):
+    s = xs[0].shape
+    copies = reshape_p(m, shape=(*s[: axis + 1], count, *s[axis + 1 :]))
+    return REGISTRY["any"](copies, axis=(axis + 1,), keepdims=False)
+
+
+repeat_p = Primitive(
+    "repeat",
+    forward=lambda be, x, *, count, axis: be.xp.repeat(x, count, axis),
+    linear=True,
+    vjp=(_repeat_back,),
+    keeps=("",),
+    through=_repeat_through,
+    shape=lambda x, *, count, axis: Aval(
+        (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]), dtype_of(x)
+    ),
+    batch=lambda on, v, size, *, count, axis: repeat_p(v[0], count=count, axis=axis + 1),
+    samples=lambda d: [
+        sample(d.normal(2, 3), count=3, axis=1),
+        sample(d.normal(2, 3, 2), count=2, axis=0),
+        sample(d.normal(4), count=1, axis=0),
+        sample(d.normal(0, 2), count=2, axis=0),
+        sample(d.normal(2), count=0, axis=0),
+    ],
+)
+
+
 # ---------------------------------------------------------------------------------------------- NumPy's functions
 @implements(np.concatenate, *([np.concat] if hasattr(np, "concat") else []))
 def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
@@ -116,7 +152,7 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     if not arrays:
         raise ValueError("need at least one array to concatenate")
     if axis is None:
-        arrays, axis = [ravel(a) for a in arrays], 0
+        arrays, axis = [ravel(alias(a)) for a in arrays], 0
     shapes = [shape_of(a) for a in arrays]
     if not shapes[0]:
         raise ValueError("zero-dimensional arrays cannot be concatenated")
@@ -146,35 +182,34 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
         raise ValueError(f"stack: all arrays must have one shape, got {sorted(shapes)}")
     s = shapes.pop()
     axis = normal_axis("stack", axis, len(s) + 1)
-    parts = [reshape_p(a, shape=(*s[:axis], 1, *s[axis:])) for a in arrays]
-    for a in arrays:
-        mark_fresh(a)
+    parts = [reshape_p(alias(a), shape=(*s[:axis], 1, *s[axis:])) for a in arrays]
     return concatenate(parts, axis, dtype=dtype)
 
 
 @implements(np.vstack)
 def vstack(tup, *, dtype=None, casting="same_kind"):
     """NumPy's ``vstack``."""
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
+    return concatenate([atleast_2d(alias(a)) for a in tup], 0, dtype=dtype, casting=casting)
 
 
 @implements(np.hstack)
 def hstack(tup, *, dtype=None, casting="same_kind"):
     """NumPy's ``hstack``."""
-    arrays = [atleast_1d(a) for a in tup]
+    arrays = [atleast_1d(alias(a)) for a in tup]
     return concatenate(arrays, 0 if ndim_of(arrays[0]) == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.dstack)
 def dstack(tup):
     """NumPy's ``dstack``."""
-    return concatenate([atleast_3d(a) for a in tup], 2)
+    return concatenate([atleast_3d(alias(a)) for a in tup], 2)
 
 
 @implements(np.column_stack)
 def column_stack(tup):
     """NumPy's ``column_stack``."""
-    return concatenate([reshape(a, (-1, 1)) if ndim_of(a) < 2 else as_operand(a) for a in tup], 1)
+    columns = [reshape(alias(a), (-1, 1)) if ndim_of(a) < 2 else as_operand(a) for a in tup]
+    return concatenate(columns, 1)
 
 
 @implements(np.split)
@@ -208,16 +243,23 @@ def array_split(ary, indices_or_sections, axis=0):
 
 @implements(np.pad)
 def pad(array, pad_width, mode="constant", *, constant_values=0):
-    """NumPy's ``pad`` with zeros or, added to a zero padding, one constant."""
-    if mode != "constant" or np.ndim(constant_values):
-        raise ValueError(
-            "pad: on traced arrays `mode` must be 'constant' with one constant. Write np.concatenate([...]) otherwise."
-        )
+    """NumPy's ``pad`` with one constant, or with entries of the array itself."""
+    advice = "Write np.concatenate([...])."
+    require_in("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"), advice)
+    if np.ndim(constant_values):
+        got = f"shape {np.shape(constant_values)}"
+        raise ShapeError(sentence("pad", "constant_values", "one number", got, advice))
     s = shape_of(array)
     widths = np.broadcast_to(np.asarray(pad_width), (len(s), 2)).tolist()
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError("index can't contain negative values")
-    widths = tuple((int(a), int(b)) for a, b in widths)
+    widths = tuple((operator.index(a), operator.index(b)) for a, b in widths)
+    if mode != "constant":
+        y = as_operand(array)
+        for axis, (n, w) in enumerate(zip(s, widths, strict=True)):
+            if any(w):
+                y = take_p(y, np.pad(np.arange(n), w, mode), axis=axis)
+        return y if any(map(any, widths)) else copied(y)
     y = pad_p(array, widths=widths)
     if constant_values == 0:
         return y
@@ -229,14 +271,14 @@ def pad(array, pad_width, mode="constant", *, constant_values=0):
 def roll(a, shift, axis=None):
     """NumPy's ``roll``."""
     if axis is None:
-        return mark_fresh(reshape(roll(ravel(a), shift, 0), shape_of(a)))
+        return mark_fresh(reshape(roll(ravel(alias(a)), shift, 0), shape_of(a)))
     axes = axis if isinstance(axis, tuple) else (axis,)
     shifts = shift if isinstance(shift, tuple) else (shift,) * len(axes)
     for k, ax in zip(shifts, axes, strict=True):
         ax = normal_axis("roll", ax, ndim_of(a))
         n = shape_of(a)[ax]
         if n and operator.index(k) % n:
-            first, second = split(a, [n - k % n], ax)
+            first, second = split(alias(a), [n - k % n], ax)
             a = concatenate([second, first], ax)
     return copied(a) if is_traced(a) else a
 
@@ -245,10 +287,14 @@ def roll(a, shift, axis=None):
 def repeat(a, repeats, axis=None):
     """NumPy's ``repeat``; the counts are known numbers."""
     if axis is None:
-        a, axis = ravel(a), 0
-    n = shape_of(a)[axis]
-    index = np.repeat(np.arange(n), repeats)
-    return take_p(a, index, axis=normal_axis("repeat", axis, ndim_of(a)))
+        a, axis = ravel(alias(as_operand(a))), 0
+    axis = normal_axis("repeat", axis, ndim_of(a))
+    if np.size(repeats) == 1:
+        count = operator.index(np.asarray(repeats).item())
+        if count < 0:
+            raise ValueError("repeats may not contain negative values.")
+        return repeat_p(a, count=count, axis=axis)
+    return take_p(a, np.repeat(np.arange(shape_of(a)[axis]), repeats), axis=axis)
 
 
 @implements(np.tile)
@@ -259,7 +305,7 @@ def tile(A, reps):
     n = max(len(reps), len(s))
     s, reps = (1,) * (n - len(s)) + s, (1,) * (n - len(reps)) + reps
     pairs = tuple(k for r, m in zip(reps, s, strict=True) for k in (r, m))
-    x = reshape(A, tuple(k for m in s for k in (1, m)))
+    x = reshape(alias(A), tuple(k for m in s for k in (1, m)))
     lengths = tuple(r * m for r, m in zip(reps, s, strict=True))
     return mark_fresh(copied(reshape(broadcast_to_p(x, shape=pairs), lengths)))
 

@@ -1,4 +1,4 @@
-"""Sums, products, extrema, cumulative sums, log-sum-exp and what is made of them.
+"""Sums, extrema, cumulative sums and what is made of them.
 
 A reduction is a primitive with the parameters ``axis`` (a sorted tuple) and ``keepdims``.
 """
@@ -6,14 +6,14 @@ A reduction is a primitive with the parameters ``axis`` (a sorted tuple) and ``k
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from nnmath_core.autodiff.ops.compare import equal
+from nnmath_core.autodiff.ops.compare import isnan
 from nnmath_core.autodiff.ops.conventions import (
     NO_VALUE,
     Aval,
+    as_operand,
     constant,
     dropped,
     dtype_of,
@@ -27,27 +27,23 @@ from nnmath_core.autodiff.ops.conventions import (
     shape_of,
     ufunc_methods,
 )
-from nnmath_core.autodiff.ops.elementwise import (
-    log,
-    maximum,
-    minimum,
-    sqrt,
-    square,
-    where,
-)
-from nnmath_core.autodiff.ops.index import slice_p
+from nnmath_core.autodiff.ops.elementwise import sqrt, square
 from nnmath_core.autodiff.ops.join import concatenate_p
+from nnmath_core.autodiff.ops.select import maximum, minimum, same, where
 from nnmath_core.autodiff.ops.shape import (
+    atleast_1d,
     broadcast_to,
     broadcast_to_p,
     cast,
-    copied,
-    flip_p,
+    imag_p,
     ravel,
+    real_p,
     reshape_p,
-    transpose_p,
 )
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
+from nnmath_core.errors import DtypeError, ShapeError
+
+_where = where  # reductions have a keyword of that name
 
 __all__ = [
     "all",
@@ -56,17 +52,13 @@ __all__ = [
     "argmin",
     "average",
     "count_nonzero",
-    "cumprod",
     "cumsum",
+    "cumulative_sum",
     "diff",
-    "log_softmax",
-    "logsumexp",
     "max",
     "mean",
     "min",
-    "prod",
     "ptp",
-    "softmax",
     "std",
     "sum",
     "var",
@@ -141,86 +133,33 @@ sum_p = Primitive(
 )
 
 
-def _others(x, axis):
-    """For each entry the product of the others in its slice: right where entries are zero, at any order."""
-    s = shape_of(x)
-    order = tuple(i for i in range(len(s)) if i not in axis) + axis
-    inverse = tuple(int(i) for i in np.argsort(order))
-    n = math.prod(s[i] for i in axis)
-    flat = reshape_p(transpose_p(x, axes=order), shape=(*dropped(s, axis), n))
-    ahead = _shifted_cumprod(flat, n)
-    behind = flip_p(
-        _shifted_cumprod(flip_p(flat, axis=(ndim_of(flat) - 1,)), n), axis=(ndim_of(flat) - 1,)
-    )
-    return transpose_p(reshape_p(ahead * behind, shape=tuple(s[i] for i in order)), axes=inverse)
+# ---------------------------------------------------------------------------------------------- extrema
+def _extremum(name):
+    """Declare max or min over axes: ties share equally; NaN is the extremum, so it is what is selected."""
 
-
-def _running_product(x, axis):
-    """Products of the first 1, 2, ... entries along an axis, in log2(n) passes; right where entries are zero."""
-    n, lead, k = shape_of(x)[axis], (slice(None),) * axis, 1
-    while k < n:
-        head = slice_p(x, index=(*lead, slice(0, k, 1)))
-        tail = slice_p(x, index=(*lead, slice(k, n, 1))) * slice_p(
-            x, index=(*lead, slice(0, n - k, 1))
-        )
-        x, k = concatenate_p(head, tail, axis=axis), 2 * k
-    return x
-
-
-def _shifted_cumprod(x, n):
-    """Products of the entries before each entry of the last axis."""
-    last = ndim_of(x) - 1
-    lead = (slice(None),) * last
-    one = constant(x, (*shape_of(x)[:-1], 1 if n else 0), 1, dtype_of(x))
-    if n < 2:
-        return one
-    return concatenate_p(
-        one, slice_p(_running_product(x, last), index=(*lead, slice(0, n - 1, 1))), axis=last
-    )
-
-
-prod_p = Primitive(
-    "prod",
-    forward=lambda be, x, *, axis, keepdims: be.xp.prod(x, axis=axis, keepdims=keepdims),
-    vjp=(lambda g, xs, y, *, axis, keepdims: _spread(g, xs[0].shape, axis, keepdims) * _others(xs[0], axis),),
-    jvp=(
-        lambda t, xs, y, *, axis, keepdims: sum_p(t * _others(xs[0], axis), axis=axis, keepdims=keepdims),
-    ),
-    keeps=("0",),
-    through=_through_reduction,
-    shape=_summed,
-    batch=_batched(lambda: prod_p),
-    samples=_samples(),
-    special=[Special("prod with one zero: the product of the others", ([0.0, 2.0, 3.0],), ([6.0, 0.0, 0.0],),
-                     {"axis": (0,), "keepdims": False})],
-)  # fmt: skip
-
-
-def _extremum(name, forward):
-    """Declare max or min over axes: ties share equally."""
+    def selects(i, xs, y, *, axis, keepdims):
+        y = y if keepdims else reshape_p(y, shape=kept(xs[0].shape, axis))
+        return same(xs[0], y)
 
     def weights(xs, y, axis, keepdims):
-        m = equal(xs[0], _spread(y, xs[0].shape, axis, keepdims))
-        count = sum_p(m, axis=axis, keepdims=True)
-        return m, count
+        m = selects(0, xs, y, axis=axis, keepdims=keepdims)
+        return m, sum_p(m, axis=axis, keepdims=True)
 
     def vjp(g, xs, y, *, axis, keepdims):
         m, count = weights(xs, y, axis, keepdims)
         g = g if keepdims else reshape_p(g, shape=kept(xs[0].shape, axis))
-        return where(m, broadcast_to_p(divide_by_count(g, count), shape=xs[0].shape), 0.0)
+        return where(m, divide_by_count(g, count), 0.0)
 
     def jvp(t, xs, y, *, axis, keepdims):
-        m, count = weights(xs, y, axis, keepdims)
-        total = sum_p(where(m, t, 0.0), axis=axis, keepdims=True)
-        r = divide_by_count(total, count)
-        return r if keepdims else reshape_p(r, shape=shape_of(y))
+        m = selects(0, xs, y, axis=axis, keepdims=keepdims)
+        total, count = (sum_p(v, axis=axis, keepdims=keepdims) for v in (where(m, t, 0.0), m))
+        return divide_by_count(total, count)
 
-    def selects(i, xs, y, *, axis, keepdims):
-        return equal(xs[0], _spread(y, xs[0].shape, axis, keepdims))
-
+    beyond = 0.0 if name == "max" else 2.0
+    at = {"axis": (0,), "keepdims": False}
     return Primitive(
         name,
-        forward=lambda be, x, *, axis, keepdims: getattr(be.xp, forward)(x, axis=axis, keepdims=keepdims),
+        forward=lambda be, x, *, axis, keepdims: getattr(be.xp, name)(x, axis=axis, keepdims=keepdims),
         vjp=(vjp,),
         jvp=(jvp,),
         keeps=("0y",),
@@ -229,8 +168,10 @@ def _extremum(name, forward):
         shape=_reduced,
         batch=_batched(lambda: max_p if name == "max" else min_p),
         samples=_samples("apart"),
-        special=[Special(f"{name} at a tie: shared equally", ([1.0, 1.0, 0.0] if name == "max" else [1.0, 1.0, 2.0],),
-                         ([0.5, 0.5, 0.0],), {"axis": (0,), "keepdims": False})],
+        special=[
+            Special(f"{name} at a tie: shared equally", ([1.0, 1.0, beyond],), ([0.5, 0.5, 0.0],), at),
+            Special(f"{name} with NaN, which is selected: 1 there", ([1.0, math.nan, beyond],), ([0.0, 1.0, 0.0],), at),
+        ],
     )  # fmt: skip
 
 
@@ -239,8 +180,8 @@ def divide_by_count(g, count):
     return g / cast(count, dtype_of(g))
 
 
-max_p = _extremum("max", "max")
-min_p = _extremum("min", "min")
+max_p = _extremum("max")
+min_p = _extremum("min")
 
 
 def _truth(name):
@@ -306,90 +247,32 @@ cumsum_p = Primitive(
 )
 
 
-# ---------------------------------------------------------------------------------------------- log-sum-exp
-def _logsumexp_forward(be, x, *, axis, keepdims):
-    xp = be.xp
-    top = (
-        xp.max(x, axis=axis, keepdims=True)
-        if x.size
-        else xp.full(kept(x.shape, axis), -math.inf, x.dtype)
-    )
-    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    s = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
-    with np.errstate(divide="ignore"):  # log(0) = -inf is the value of an empty or all -inf slice
-        y = xp.log(s) + top
-    return y if keepdims else xp.reshape(y, dropped(x.shape, axis))
-
-
-def _softmax_of(xs, y, axis, keepdims):
-    """The softmax of x; zeros where the whole slice is -inf, whose derivative is 0 by convention.
-
-    Not exp(x - y): the rounding error of a large y would be a relative error of the derivative.
-    """
-    dead = equal(_spread(y, xs[0].shape, axis, keepdims), -math.inf)
-    return where(dead, 0.0, softmax_p(where(dead, 0.0, xs[0]), axis=axis))
-
-
-logsumexp_p = Primitive(
-    "logsumexp",
-    forward=_logsumexp_forward,
-    vjp=(
-        lambda g, xs, y, *, axis, keepdims: _spread(g, xs[0].shape, axis, keepdims)
-        * _softmax_of(xs, y, axis, keepdims),
-    ),
-    jvp=(
-        lambda t, xs, y, *, axis, keepdims: sum_p(
-            t * _softmax_of(xs, y, axis, keepdims), axis=axis, keepdims=keepdims
-        ),
-    ),
-    keeps=("0y",),
-    through=_through_reduction,
-    shape=_reduced,
-    batch=_batched(lambda: logsumexp_p),
-    samples=_samples(),
-    special=[
-        Special("logsumexp with -inf: 0 there", ([-math.inf, 0.0],), ([0.0, 1.0],), {"axis": (0,), "keepdims": False}),
-        Special("logsumexp of -inf alone: 0", ([-math.inf, -math.inf],), ([0.0, 0.0],),
-                {"axis": (0,), "keepdims": False}),
-    ],
-)  # fmt: skip
-
-
-def _softmax_forward(be, x, *, axis):
-    xp = be.xp
-    if not x.size:
-        return xp.zeros_like(x)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
-    return e / xp.sum(e, axis=axis, keepdims=True)
-
-
-softmax_p = Primitive(
-    "softmax",
-    forward=_softmax_forward,
-    vjp=(lambda g, xs, y, *, axis: y * (g - sum_p(g * y, axis=axis, keepdims=True)),),
-    jvp=(lambda t, xs, y, *, axis: y * (t - sum_p(t * y, axis=axis, keepdims=True)),),
-    keeps=("y",),
-    # an entry is live when one of the results of its slice is
-    through=lambda m, i, xs, y, *, axis: broadcast_to_p(
-        any_p(m, axis=axis, keepdims=True), shape=xs[0].shape
-    ),
-    shape=lambda x, *, axis: Aval(x.shape, dtype_of(x)),
-    batch=lambda on, v, size, *, axis: softmax_p(v[0], axis=tuple(a + 1 for a in axis)),
-    samples=lambda d: [
-        sample(d.normal(3, 4), axis=(1,)),
-        sample(d.normal(2, 3), axis=(0, 1)),
-        sample(d.normal(0, 3), axis=(1,)),
-    ],
-)
-
-
 # ---------------------------------------------------------------------------------------------- NumPy's functions
-def _reduction(who, p, x, axis, dtype, out, keepdims, where_=True):
-    refuse(who, out=(out, None), where=(where_, True))
-    x = ravel(x) if isinstance(x, (list, tuple)) else x
+def _reduction(who, p, x, axis, dtype, out, keepdims, where_=True, neutral=0):
+    """A reduction of the entries that ``where_`` shows; ``neutral`` stands for the others."""
+    refuse(who, out=(out, None))
+    x = as_operand(x)
     if dtype is not None and dtype is not NO_VALUE:
         x = cast(x, dtype)
+    if where_ is not True and where_ is not NO_VALUE:
+        x = where(_mask_for(who, where_, x), x, neutral)
     return p(x, axis=normal_axes(who, axis, ndim_of(x)), keepdims=keepdims is True)
+
+
+def _mask_for(who, mask, x):
+    """The keyword ``where`` of a reduction, checked."""
+    mask = as_operand(mask)
+    if dtype_of(mask) != np.bool_:
+        raise DtypeError(
+            f"{who}: `where` must be boolean, got {dtype_of(mask)}. Write where=mask != 0."
+        )
+    have, want = shape_of(mask), shape_of(x)
+    other = [n for n, m in zip(have[::-1], want[::-1], strict=False) if n not in (1, m)]
+    if other or len(have) > len(want):
+        raise ShapeError(
+            f"{who}: `where` must broadcast to the shape {want} of the array, got {have}."
+        )
+    return mask
 
 
 @implements(np.sum)
@@ -399,49 +282,69 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE,
     return y if initial is NO_VALUE else y + initial
 
 
-@implements(np.prod)
-def prod(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
-    """NumPy's ``prod``."""
-    y = _reduction("prod", prod_p, a, axis, dtype, out, keepdims, where)
-    return y if initial is NO_VALUE else y * initial
+def _extreme(who, p, beats, sign, a, axis, out, keepdims, initial, where_):
+    """Max or min; ``sign`` is that of its neutral element, infinity."""
+    if initial is NO_VALUE:
+        if where_ is not True and where_ is not NO_VALUE:
+            raise ValueError(
+                f"{who}: with `where` give `initial`, too, the value when no entry is shown."
+            )
+        return _reduction(who, p, a, axis, None, out, keepdims)
+    a = as_operand(a)
+    dtype = dtype_of(a)
+    if dtype.kind in "fc":
+        neutral = sign * math.inf
+    elif dtype.kind == "b":
+        neutral = sign > 0
+    else:
+        neutral = np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
+    axes = normal_axes(who, axis, ndim_of(a))
+    if math.prod(shape_of(a)[i] for i in axes):
+        y = _reduction(who, p, a, axis, None, out, keepdims, where_, neutral)
+    else:
+        shape = kept(shape_of(a), axes) if keepdims is True else dropped(shape_of(a), axes)
+        y = constant(a, shape, neutral, dtype)
+    return beats(y, initial)
 
 
 @implements(np.max, np.amax)
 def max(a, axis=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``max``; its derivative is shared equally among ties."""
-    y = _reduction("max", max_p, a, axis, None, out, keepdims, where)
-    return y if initial is NO_VALUE else maximum(y, initial)
+    return _extreme("max", max_p, maximum, -1, a, axis, out, keepdims, initial, where)
 
 
 @implements(np.min, np.amin)
 def min(a, axis=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``min``; its derivative is shared equally among ties."""
-    y = _reduction("min", min_p, a, axis, None, out, keepdims, where)
-    return y if initial is NO_VALUE else minimum(y, initial)
+    return _extreme("min", min_p, minimum, 1, a, axis, out, keepdims, initial, where)
 
 
 @implements(np.ptp)
 def ptp(a, axis=None, out=None, keepdims=NO_VALUE):
-    """NumPy's ``ptp``: maximum minus minimum."""
-    return max(a, axis, out, keepdims) - min(a, axis, out, keepdims)
+    """NumPy's ``ptp``: maximum minus minimum; its derivative at NaN is NaN."""
+    y = max(a, axis, out, keepdims) - min(a, axis, out, keepdims)
+    if dtype_of(y).kind != "f":
+        return y
+    # both select the NaN: their shares would cancel
+    return y * cast(_where(isnan(y), math.nan, 1.0), dtype_of(y))
 
 
 @implements(np.any)
 def any(a, axis=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``any``."""
-    return _reduction("any", any_p, a, axis, None, out, keepdims, where)
+    return _reduction("any", any_p, a, axis, None, out, keepdims, where, False)
 
 
 @implements(np.all)
 def all(a, axis=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``all``."""
-    return _reduction("all", all_p, a, axis, None, out, keepdims, where)
+    return _reduction("all", all_p, a, axis, None, out, keepdims, where, True)
 
 
 @implements(np.count_nonzero)
 def count_nonzero(a, axis=None, *, keepdims=False):
     """NumPy's ``count_nonzero``."""
-    return sum(a != 0, axis, keepdims=keepdims)
+    return sum(as_operand(a) != 0, axis, keepdims=keepdims)
 
 
 def _argument(who, p, a, axis, out, keepdims):
@@ -466,22 +369,38 @@ def argmin(a, axis=None, out=None, *, keepdims=NO_VALUE):
     return _argument("argmin", argmin_p, a, axis, out, keepdims)
 
 
-def _count(x, axis):
-    return math.prod(shape_of(x)[i] for i in normal_axes("mean", axis, ndim_of(x)))
+def _count(who, x, axis, keepdims, mask):
+    """How many entries of x are shown in each slice: an integer, or an array in the real dtype of x."""
+    axes, shape = normal_axes(who, axis, ndim_of(x)), shape_of(x)
+    if mask is True or mask is NO_VALUE:
+        return math.prod(shape[i] for i in axes)
+    mask = broadcast_to(_mask_for(who, mask, x), shape)
+    return cast(sum_p(mask, axis=axes, keepdims=keepdims is True), _real_dtype(dtype_of(x)))
+
+
+def _over(total, n):
+    """Divide by a count, or by 0 when it is negative; NumPy does, and so too many degrees of freedom give inf."""
+    if isinstance(n, (int, float)):
+        return total / n if n > 0 else total * math.inf
+    return total / _where(n > 0, n, 0.0)
+
+
+def _real_dtype(dtype):
+    return np.zeros(0, dtype).real.dtype
 
 
 def _floating(x):
-    """Integers and booleans as float64, as NumPy's means do."""
+    """Integers and booleans as float64, as NumPy's means do; a list as an array."""
+    x = as_operand(x)
     return x if dtype_of(x).kind in "fc" else cast(x, np.float64)
 
 
 @implements(np.mean)
 def mean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``mean``."""
-    a = _floating(a)
-    total = sum(a, axis, dtype, out, keepdims, where=where)
-    n = _count(a, axis)
-    return total / n if n else total * math.nan
+    a = _floating(a if dtype is None else cast(as_operand(a), dtype))
+    n = _count("mean", a, axis, keepdims, where)
+    return _over(sum(a, axis, None, out, keepdims, where=where), n)
 
 
 @implements(np.var)
@@ -497,18 +416,21 @@ def var(
     mean=NO_VALUE,
     correction=NO_VALUE,
 ):
-    """NumPy's ``var``, in two passes: the mean, then the mean square of what is left."""
-    refuse("var", out=(out, None), where=(where, True))
-    a = _floating(a if dtype is None else cast(a, dtype))
+    """NumPy's ``var``, in two passes: the mean, then the mean square modulus of what is left."""
     ddof = ddof if correction is NO_VALUE else correction
-    centre = _mean_kept(a, axis) if mean is NO_VALUE else mean
-    n = _count(a, axis) - ddof
-    total = sum(square(a - centre), axis, keepdims=keepdims)
-    return total / n if n > 0 else total * math.nan
+    return _variance("var", a, axis, dtype, out, ddof, keepdims, where, mean)
 
 
-def _mean_kept(a, axis):
-    return mean(a, axis, keepdims=True)
+def _variance(who, a, axis, dtype, out, ddof, keepdims, where_, centre):
+    refuse(who, out=(out, None))
+    a = _floating(a if dtype is None else cast(as_operand(a), dtype))
+    n = _count(who, a, axis, keepdims, where_) - ddof
+    rest = a - (mean(a, axis, keepdims=True, where=where_) if centre is NO_VALUE else centre)
+    if dtype_of(rest).kind == "c":
+        squares = square(real_p(rest)) + square(imag_p(rest))
+    else:
+        squares = square(rest)
+    return _over(sum(squares, axis, keepdims=keepdims, where=where_), n)
 
 
 @implements(np.std)
@@ -525,9 +447,8 @@ def std(
     correction=NO_VALUE,
 ):
     """NumPy's ``std``; the derivative at 0 is inf or NaN, as that of the square root."""
-    return sqrt(
-        var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
-    )
+    ddof = ddof if correction is NO_VALUE else correction
+    return sqrt(_variance("std", a, axis, dtype, out, ddof, keepdims, where, mean))
 
 
 @implements(np.average)
@@ -545,70 +466,82 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=NO_VALUE):
     return sum(a * weights, axis, keepdims=keepdims) / sum(weights, axis, keepdims=keepdims)
 
 
-@implements(np.cumsum, *([np.cumulative_sum] if hasattr(np, "cumulative_sum") else []))
+def _cumulative(who, p, a, axis, dtype, out, **params):
+    refuse(who, out=(out, None))
+    a = as_operand(a)
+    if dtype is not None:
+        a = cast(a, dtype)
+    if axis is None:
+        a, axis = ravel(a), 0
+    return p(a, axis=normal_axis(who, axis, ndim_of(a)), **params)
+
+
+@implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     """NumPy's ``cumsum``."""
-    refuse("cumsum", out=(out, None))
-    if dtype is not None:
-        a = cast(a, dtype)
-    if axis is None:
-        a, axis = ravel(a), 0
-    return cumsum_p(a, axis=normal_axis("cumsum", axis, ndim_of(a)), reverse=False)
+    return _cumulative("cumsum", cumsum_p, a, axis, dtype, out, reverse=False)
 
 
-@implements(np.cumprod)
-def cumprod(a, axis=None, dtype=None, out=None):
-    """NumPy's ``cumprod``: running products, exact derivatives where entries are zero."""
-    refuse("cumprod", out=(out, None))
-    if dtype is not None:
-        a = cast(a, dtype)
+def from_initial(who, running, initial, x, axis, dtype, out, include_initial):
+    """A cumulative function of the array API standard: one axis, named when there are several."""
+    x = atleast_1d(as_operand(x))
     if axis is None:
-        a, axis = ravel(a), 0
-    axis = normal_axis("cumprod", axis, ndim_of(a))
-    return _running_product(a, axis) if shape_of(a)[axis] > 1 else copied(a)
+        if ndim_of(x) > 1:
+            raise ValueError(f"{who}: name the `axis` of an array that has {ndim_of(x)}.")
+        axis = 0
+    y = running(x, axis, dtype, out)
+    if not include_initial:
+        return y
+    shape, axis = shape_of(y), normal_axis(who, axis, ndim_of(y))
+    start = constant(y, (*shape[:axis], 1, *shape[axis + 1 :]), initial, dtype_of(y))
+    return concatenate_p(start, y, axis=axis)
+
+
+@implements(*([np.cumulative_sum] if hasattr(np, "cumulative_sum") else []))
+def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    """NumPy's ``cumulative_sum``."""
+    return from_initial("cumulative_sum", cumsum, 0, x, axis, dtype, out, include_initial)
 
 
 @implements(np.diff)
 def diff(a, n=1, axis=-1, prepend=NO_VALUE, append=NO_VALUE):
     """NumPy's ``diff``."""
-    refuse("diff", prepend=(prepend, NO_VALUE), append=(append, NO_VALUE))
+    a = as_operand(a)
     axis = normal_axis("diff", axis, ndim_of(a))
+    parts = [_beside_along(a, x, axis) for x in (prepend, a, append) if x is not NO_VALUE]
+    if len(parts) > 1:
+        a = concatenate_p(*parts, axis=axis)
+    lead = (slice(None),) * axis
     for _ in range(n):
-        lead = (slice(None),) * axis
-        a = a[(*lead, slice(1, None))] - a[(*lead, slice(None, -1))]
+        a = _difference(a[(*lead, slice(1, None))], a[(*lead, slice(None, -1))])
     return a
 
 
-def logsumexp(
-    a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False
-) -> Any:
-    """Log of the sum of exponentials, SciPy's name; ``b`` are factors, which must not make the sum negative."""
-    refuse("logsumexp", return_sign=(return_sign, False))
-    if b is not None:
-        a = a + log(b)
-    a = _floating(a)
-    return logsumexp_p(a, axis=normal_axes("logsumexp", axis, ndim_of(a)), keepdims=keepdims)
+def _beside_along(a, x, axis):
+    """What is joined to a along an axis; a number is repeated along the others."""
+    x = as_operand(x)
+    if ndim_of(x):
+        return x
+    s = shape_of(a)
+    return broadcast_to(x, (*s[:axis], 1, *s[axis + 1 :]))
 
 
-def softmax(x: Any, axis: Any = None) -> Any:
-    """exp(x) normalised to sum 1, SciPy's name."""
-    x = _floating(x)
-    return softmax_p(x, axis=normal_axes("softmax", axis, ndim_of(x)))
-
-
-def log_softmax(x: Any, axis: Any = None) -> Any:
-    """Logarithm of the softmax, x - logsumexp(x), SciPy's name."""
-    return x - logsumexp(x, axis, keepdims=True)
+def _difference(x, y):
+    return x != y if dtype_of(x) == np.bool_ else x - y
 
 
 def _total(f):
     """``ufunc.reduce`` by a function that takes a dtype; a ufunc's axis is 0 when none is named."""
-    return lambda a, axis=0, dtype=None, out=None, keepdims=False: f(a, axis, dtype, out, keepdims)
+    return lambda a, axis=0, dtype=None, out=None, keepdims=False, initial=NO_VALUE, where=True: f(
+        a, axis, dtype, out, keepdims, initial, where
+    )
 
 
 def _choice(f):
     """``ufunc.reduce`` by a function whose result is one of the entries, so that a dtype says nothing."""
-    return lambda a, axis=0, dtype=None, out=None, keepdims=False: f(a, axis, out, keepdims)
+    return lambda a, axis=0, dtype=None, out=None, keepdims=False, initial=NO_VALUE, where=True: f(
+        a, axis, out, keepdims, initial, where
+    )
 
 
 def _running(f):
@@ -619,16 +552,13 @@ def _running(f):
 ufunc_methods.update(
     {
         (np.add, "reduce"): _total(sum),
-        (np.multiply, "reduce"): _total(prod),
         (np.maximum, "reduce"): _choice(max),
         (np.minimum, "reduce"): _choice(min),
         (np.add, "accumulate"): _running(cumsum),
-        (np.multiply, "accumulate"): _running(cumprod),
     }
 )
 for _name in (
     "sum",
-    "prod",
     "max",
     "min",
     "any",
@@ -639,6 +569,5 @@ for _name in (
     "var",
     "std",
     "cumsum",
-    "cumprod",
 ):
     methods[_name] = globals()[_name]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import mark_fresh
+from nnmath_core._ext._autodiff import alias, mark_fresh
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     as_first,
@@ -20,10 +20,10 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axes,
     normal_axis,
-    refuse,
     shape_of,
 )
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive, sample
+from nnmath_core.checks import require_in
 
 __all__ = [
     "astype",
@@ -219,7 +219,7 @@ def cast(x: Any, dtype: Any) -> Any:
     if have == dtype:
         return x
     if have.kind == "c" and dtype.kind != "c":
-        x = real_p(x)
+        x = real_p(alias(x))
     return astype_p(x, dtype=dtype)
 
 
@@ -234,6 +234,7 @@ def _part(name, back):
         name,
         forward=_part_forward(name),
         linear=True,
+        view=True,  # NumPy's is; ours is a copy
         vjp=(back,),
         keeps=("",),
         through=lambda m, i, xs, y: m,
@@ -257,8 +258,8 @@ stop_gradient = Primitive(
 # ---------------------------------------------------------------------------------------------- NumPy's functions
 @implements(np.reshape)
 def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
-    """NumPy's ``reshape``; one length may be -1."""
-    refuse("reshape", order=(order, "C"))
+    """NumPy's ``reshape``; one length may be -1, and ``order`` is "C" or "F"."""
+    _require_order("reshape", order)
     shape = newshape if shape is None else shape
     shape = tuple(
         operator.index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))
@@ -275,7 +276,14 @@ def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
         shape = tuple((math.prod(have) // known if known else 0) if n == -1 else n for n in shape)
     if math.prod(shape) != math.prod(have):
         raise ValueError(f"cannot reshape array of size {math.prod(have)} into shape {shape}")
+    if order == "F" and (len(shape) > 1 or len(have) > 1):
+        return transpose(reshape_p(transpose(a), shape=shape[::-1]))
     return reshape_p(a, shape=shape)
+
+
+def _require_order(who, order):
+    advice = "The layout in memory of a traced array is not known; write the order of the numbers."
+    require_in(who, "order", order, ("C", "F"), advice)
 
 
 @implements(np.ravel)
@@ -434,7 +442,7 @@ def real(val):
 @implements(np.imag)
 def imag(val):
     """The imaginary part; of a real array zeros."""
-    return imag_p(val)
+    return imag_p(val) if dtype_of(val).kind == "c" else mark_fresh(imag_p(alias(val)))
 
 
 def _method_reshape(self, *shape, order="C", copy=None):
@@ -445,6 +453,14 @@ def _method_transpose(self, *axes):
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
         axes = axes[0]
     return transpose(self, axes or None)
+
+
+def _method_astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
+    if not np.can_cast(dtype_of(self), dtype, casting):
+        raise TypeError(
+            f"Cannot cast array data from {dtype_of(self)!r} to {np.dtype(dtype)!r} according to the rule {casting!r}"
+        )
+    return astype(self, dtype, copy=copy)  # a traced array has no memory order
 
 
 methods.update(
@@ -458,8 +474,8 @@ methods.update(
         "swapaxes": swapaxes,
         "squeeze": squeeze,
         "ravel": ravel,
-        "flatten": lambda self, order="C": mark_fresh(copied(ravel(self, order))),
-        "astype": lambda self, dtype, *, copy=True: astype(self, dtype, copy=copy),
+        "flatten": lambda self, order="C": mark_fresh(ravel(copied(self), order)),
+        "astype": _method_astype,
         "copy": lambda self, order="C": copied(self),
     }
 )
