@@ -224,7 +224,9 @@ class Backend:
         return entries
 
     def where(self, condition: Array | bool, x: Array | float, y: Array | float) -> Array:
-        """Return `numpy.where`."""
+        """Return `numpy.where`; CuPy's takes no condition that is a plain boolean."""
+        if isinstance(condition, bool | np.generic):
+            condition = self.xp.asarray(condition)
         entries: Array = self.xp.where(condition, x, y)
         return entries
 

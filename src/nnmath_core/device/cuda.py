@@ -236,12 +236,6 @@ class CudaBackend(Backend):
                 f"with size {size}"
             )
 
-    def where(self, condition: Array | bool, x: Array | float, y: Array | float) -> Array:
-        """Return `numpy.where`; CuPy's takes no condition that is a plain boolean."""
-        if not isinstance(condition, self.cupy.ndarray):
-            condition = self.xp.asarray(condition)
-        return self.xp.where(condition, x, y)  # type: ignore[no-any-return]
-
     # --- our kernels ----------------------------------------------------------------------------
 
     def launch(self, family: str, kernel: str, n: int, *args: Any) -> None:

@@ -50,7 +50,7 @@ def _where_forward(be, condition, x, y):
             r = _zeroed(y, condition, False)
         if r is not None:
             return r
-    r = be.xp.where(condition, x, y)
+    r = be.where(condition, x, y)
     return r if r.ndim else r[()]  # a scalar of scalars, as every other function of them
 
 
