@@ -172,7 +172,7 @@ def gradient_report(
 
     Examples
     --------
-    >>> report = nm.gradient_report(np.abs, (0.0,), grad=lambda x: 0.5, points=1)
+    >>> report = nm.gradient_report(lambda x: abs(x), (0.0,), grad=lambda x: 0.5, points=1)
     >>> report.ok, report.verdict
     (True, 'agrees')
     >>> print(report.disagreements[0])
