@@ -332,6 +332,7 @@ MISSING_ATTRIBUTES = {
     "strides": _MEMORY,
     "to_device": "Move what is passed in: nm.to_device(x, device) before the transformation.",
     "tobytes": _MEMORY,
+    "tostring": _MEMORY,  # gone since NumPy 2.3
     "tofile": _MEMORY,
     "view": "Write x[...] for a view, x.astype(dtype) for another dtype.",
 }
