@@ -35,7 +35,7 @@ def relu(x: ArrayLike) -> Array:
 
     Notes
     -----
-    The derivative is 1 for ``x > 0`` and 0 elsewhere, at 0 included. NaN stays NaN.
+    The derivative is 1 for ``x > 0`` and 0 elsewhere, at 0 included. NaN stays NaN, with derivative 1.
 
     Examples
     --------

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nnmath_core.autodiff.ops.compare import greater, logical_not
+from nnmath_core.autodiff.ops.compare import less_equal, logical_not
 from nnmath_core.autodiff.ops.conventions import dtype_of
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
 
@@ -73,11 +73,14 @@ relu = Primitive(
     "relu",
     forward=lambda be, x: be.xp.maximum(x, 0),
     elementwise=True,
-    vjp=(lambda g, xs, y: where(greater(xs[0], 0), g, 0.0),),
+    vjp=(lambda g, xs, y: where(less_equal(xs[0], 0), 0.0, g),),
     keeps=("0",),
-    selects=lambda i, xs, y: greater(xs[0], 0),
+    selects=lambda i, xs, y: logical_not(less_equal(xs[0], 0)),
     samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(0, 4)), sample(d.apart())],
-    special=[Special("relu at 0: 0", (0.0,), (0.0,))],
+    special=[
+        Special("relu at 0: 0", (0.0,), (0.0,)),
+        Special("relu at NaN: 1, as for every NaN that is selected", (math.nan,), (1.0,)),
+    ],
 )
 
 
