@@ -2,6 +2,7 @@
 
 import linecache
 import math
+import re
 from math import exp
 
 import numpy as np
@@ -199,3 +200,12 @@ def test_attributes_that_would_lose_a_derivative_are_missing(name):
 def test_an_attribute_that_no_array_has_is_an_ordinary_error():
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         nm.grad(lambda x: x.colour)(X)
+
+
+@pytest.mark.parametrize(
+    ("f", "name"),
+    [(np.fft.rfft, "np.fft.rfft"), (np.linalg.svd, "np.linalg.svd"), (np.unwrap, "np.unwrap")],
+)
+def test_functions_without_a_rule_are_called_by_their_whole_name(f, name):
+    with pytest.raises(nm.TraceError, match=rf"^{re.escape(name)} cannot be traced\."):
+        nm.grad(lambda x: f(x).sum())(np.ones((2, 2)))

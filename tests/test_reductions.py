@@ -407,3 +407,39 @@ def test_differences_with_ends():
     ):
         same_kind(nm.numpy.diff(x, **options), np.diff(x, **options))
         checked_gradient(lambda x: np.sum(np.diff(x, **options) ** 2), x)  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([1e-25, 1e-19, 1e30], np.float32),
+        np.array([1e-30, 1e-12, 1e20], np.float32),
+        np.array([1e-160, 1e-162, 1e160]),
+        np.array([1e160, 1e162, 1e-160]),
+        np.r_[np.full(1000, np.exp(-0.725)), np.full(1000, np.exp(0.725))],
+    ],
+)
+def test_gradient_of_prod_keeps_its_digits_where_partial_products_lose_them(x):
+    wide = x.astype(np.longdouble)
+    with np.errstate(over="ignore"):
+        want = np.array([np.prod(np.delete(wide, i)) for i in range(len(x))]).astype(x.dtype)
+        got = nm.grad(np.prod)(x)
+        own = abs(float(np.prod(x)) - float(np.prod(wide))) / float(np.prod(wide))
+    # NumPy's product itself may pass through numbers with few digits: no derivative is better than that
+    np.testing.assert_allclose(got, want, rtol=2 * len(x) * np.finfo(x.dtype).eps + min(own, 1e-8))
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: np.maximum(x, -1e30).sum(), np.array([-1e30, 1.0, 2.0], np.float32)),
+        (lambda x: np.minimum(x, 2).sum(), np.array([-1e30, 1.0, 2.0], np.float32)),
+        (np.ptp, np.array([-1e30, 1.0, 2.0], np.float32)),
+        (lambda x: np.clip(x, -1, 1).sum(), np.full(4, 1e-200)),
+        (np.max, np.full(4, 1e200)),
+    ],
+)
+def test_extrema_of_huge_and_tiny_numbers_raise_no_flag(f, x):
+    with np.errstate(all="raise"):
+        nm.grad(f)(x)
+        nm.jvp(f, (x,), (np.ones_like(x),))

@@ -283,8 +283,8 @@ _PRINTING = {"array_repr", "array_str", "array2string", "save", "savez", "savetx
 def unknown_function(func: Any, args: tuple[Any, ...]) -> Any:
     """A NumPy function without a row."""
     name = getattr(func, "__name__", str(func))
-    module = getattr(func, "__module__", "numpy").replace("numpy.linalg", "np.linalg")
-    shown = f"np.linalg.{name}" if "linalg" in module else f"np.{name}"
+    inside = [part for part in ("linalg", "fft") if part in getattr(func, "__module__", "")]
+    shown = ".".join(["np", *inside, name])
     if name in _IN_PLACE:
         node = _site().node
         caller = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

@@ -224,13 +224,21 @@ def _others_by_products(x):
 
 
 def _others_forward(be, x, *, axis):
-    if be.xp is np and x.dtype.kind == "f":
+    if be.xp is not np or x.dtype.kind != "f":
+        return _unflattened(_others_by_products(_flattened(x, axis)), axis, x.shape)
+    with np.errstate(all="ignore"):
         p = np.prod(x, axis=axis, keepdims=True)
-        size = np.abs(p)
-        # no zero, and nothing lost below or above the range: the quotient is as good as the product
-        if np.all((size >= np.finfo(x.dtype).tiny) & (size < math.inf)):
+        least = np.prod(np.minimum(np.abs(x), 1), axis=axis, keepdims=True)
+        whole = np.isfinite(p)
+        # No partial product, in whatever order, is smaller than `least`, and one that overflows makes p infinite: here
+        # there is no zero and no digit is lost at an end of the range, so the quotient is as good as the product.
+        if np.all((least >= np.finfo(x.dtype).tiny) & whole):
             return p / x
-    return _unflattened(_others_by_products(_flattened(x, axis)), axis, x.shape)
+    r = _unflattened(_others_by_products(_flattened(x, axis)), axis, x.shape)
+    lost = (
+        ~np.isfinite(r) & whole & (p != 0)
+    )  # a partial product overflowed where the whole does not
+    return np.where(lost, p / np.where(x == 0, 1, x), r) if np.any(lost) else r
 
 
 def _others_slope(t, xs, y, *, axis):

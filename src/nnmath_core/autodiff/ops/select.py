@@ -91,7 +91,8 @@ def _has_nan(x):
     if x.dtype.kind not in "fc":
         return False
     flat = x.reshape(-1)
-    total = np.dot(flat, flat)  # squares of real numbers add up to NaN only when there is one
+    with np.errstate(all="ignore"):  # that they overflow or vanish says nothing
+        total = np.dot(flat, flat)  # squares of real numbers add up to NaN only when there is one
     return total != total
 
 
