@@ -72,10 +72,10 @@ print(time.process_time() - start)
         ("every name", "import nnmath_core as nm\nfor name in nm.__all__: getattr(nm, name)"),
     ],
 )
-def test_import_time_is_recorded(what, statement, record_property):
+def test_import_loads_nothing_large(what, statement, record_property):
     command = [sys.executable, "-c", TIMED.format(statement=statement)]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
     seconds = min(float(run.stdout) for run in runs)  # other work on the machine only adds
     record_property(f"{what}: milliseconds over NumPy and SciPy", round(1000 * seconds, 1))
     print(f"\n{what}: {1000 * seconds:.1f} ms over NumPy and SciPy")  # shown with pytest -rP
-    assert seconds >= 0
+    assert seconds < 0.6  # ten times what is promised: another library, not a busy machine

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from test_random_programs import OURS, PROGRAMS
+from verify_findings import found, rule, wrong_entries
 
 import nnmath_core as nm
 from nnmath_core.verify.derivatives import Given, UserGradient
@@ -20,25 +21,6 @@ EPS = np.finfo(np.float64).eps
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261123)
-
-
-def found(report, cause):
-    """The disagreements of a report with a cause."""
-    return [d for d in report.disagreements if d.cause == cause]
-
-
-def wrong_entries(report):
-    """Names of the entries that are called wrong."""
-    return {d.argument + (str(list(d.index)) if d.index else "") for d in found(report, "bug")}
-
-
-def rule(value, derivative, *, fwd=1.0, rev=1.0):
-    """A function whose rules in the two modes are off by factors."""
-    return nm.custom_rule(
-        value,
-        jvp=lambda p, t: derivative(p[0]) * t[0] * fwd,
-        vjp=lambda p, y, g: (derivative(p[0]) * g * rev,),
-    )
 
 
 # ------------------------------------------------------------------------------- right derivatives

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from verify_findings import found, wrong_entries
 
 import nnmath_core as nm
 from nnmath_core.errors import (
@@ -15,16 +16,6 @@ from nnmath_core.errors import (
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261123)
-
-
-def found(report, cause):
-    """The disagreements of a report with a cause."""
-    return [d for d in report.disagreements if d.cause == cause]
-
-
-def wrong_entries(report):
-    """Names of the entries that are called wrong."""
-    return {d.argument + (str(list(d.index)) if d.index else "") for d in found(report, "bug")}
 
 
 # ------------------------------------------------------------------------------------------- kinks

@@ -237,7 +237,7 @@ def where(condition: Any, *branches: Any) -> Any:
     if isinstance(condition, Tracer) or hasattr(condition, "dtype"):
         if dtype_of(condition) != np.bool_:
             condition = compare.not_equal(condition, 0)
-    return elementwise.where(condition, x, y)
+    return select.where(condition, x, y)
 
 
 def _refuse_sort(self: Any, *args: Any, **kw: Any) -> Any:

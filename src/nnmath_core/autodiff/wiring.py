@@ -25,6 +25,7 @@ from nnmath_core.autodiff.ops import (
     index,
     product,  # noqa: F401  (declares its primitives)
     reduce,
+    select,
     shape,
     softmax,  # noqa: F401
 )
@@ -196,7 +197,7 @@ def device_scope(leaves: list[Any]) -> Any:
 # ------------------------------------------------------------------------------------------------ masks, shapes
 def mask_where(mask: Any, x: Any) -> Any:
     """X where the mask is set, exactly 0 elsewhere."""
-    return elementwise.where(beside(x, mask) if isinstance(mask, np.ndarray) else mask, x, 0.0)
+    return select.where(beside(x, mask) if isinstance(mask, np.ndarray) else mask, x, 0.0)
 
 
 def mask_broadcast(mask: Any, target: tuple[int, ...]) -> Any:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nnmath_core.autodiff.ops.elementwise import relu as _relu
+from nnmath_core.autodiff.ops.select import relu as _relu
 from nnmath_core.nn.operands import require_operand
 from nnmath_core.special import erf
 from nnmath_core.typing import Array, ArrayLike

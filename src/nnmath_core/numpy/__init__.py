@@ -95,8 +95,6 @@ from nnmath_core.autodiff.ops.elementwise import (
     log2,
     log10,
     logaddexp,
-    maximum,
-    minimum,
     multiply,
     negative,
     positive,
@@ -156,6 +154,7 @@ from nnmath_core.autodiff.ops.reduce import (
     std,
     var,
 )
+from nnmath_core.autodiff.ops.select import maximum, minimum
 from nnmath_core.autodiff.ops.shape import (
     astype,
     atleast_1d,

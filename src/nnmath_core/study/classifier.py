@@ -19,7 +19,7 @@ from nnmath_core.checks import describe
 from nnmath_core.errors import DomainError, DtypeError, NnmathError, ShapeError
 from nnmath_core.typing import Array, Tree
 
-__all__ = ["Recipe", "blaming", "default_recipe", "logits_of", "mean_loss", "recipe_from"]
+__all__ = ["Recipe", "blaming", "default_recipe", "mean_loss", "recipe_from"]
 
 _LIBRARIES = (
     os.path.join(os.path.dirname(os.path.dirname(nn.__file__)), ""),
@@ -90,12 +90,6 @@ def recipe_from(name: str) -> Recipe:
             f"`def {function}(X, y, *, rng): return model` there."
         )
     return Recipe(name, False, found)
-
-
-def logits_of(model: Any, x: Array) -> Array:
-    """Return the scores of rows."""
-    out: Array = model(x)
-    return out
 
 
 def mean_loss(model: Any, x: Array, y: Array) -> Array:

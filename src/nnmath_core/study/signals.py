@@ -31,9 +31,8 @@ _RESHAPING = {"reshape", "transpose", "moveaxis", "squeeze", "expand_dims"}
 
 @dataclass(frozen=True)
 class Product:
-    """Where a weight meets the data: the number of the equation, its other operand, its output."""
+    """Where a weight meets the data: the other operand and the output."""
 
-    equation: int
     data: Any
     output: Var
 
@@ -128,7 +127,7 @@ def find_products(program: Program, weights: list[int]) -> dict[int, Product]:
         program.inputs[i]: i for i in weights
     }  # variables that are a weight, perhaps reshaped
     found: dict[int, Product] = {}
-    for number, equation in enumerate(program.equations):
+    for equation in program.equations:
         mine = [carries.get(v) if isinstance(v, Var) else None for v in equation.operands]
         if equation.primitive.name in _RESHAPING and mine[0] is not None:
             carries[equation.outputs[0]] = mine[0]
@@ -136,7 +135,7 @@ def find_products(program: Program, weights: list[int]) -> dict[int, Product]:
             side = 1 if mine[0] is None else 0
             i = mine[side]
             if i is not None and i not in found:
-                found[i] = Product(number, equation.operands[1 - side], equation.outputs[0])
+                found[i] = Product(equation.operands[1 - side], equation.outputs[0])
     return found
 
 

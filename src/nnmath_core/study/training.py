@@ -11,10 +11,10 @@ import numpy as np
 from nnmath_core.autodiff.transforms import value_and_grad
 from nnmath_core.io import batches
 from nnmath_core.optim import Optimizer
-from nnmath_core.study.classifier import logits_of, mean_loss
+from nnmath_core.study.classifier import mean_loss
 from nnmath_core.typing import Array
 
-__all__ = ["correct_answers", "half_cosine", "train"]
+__all__ = ["correct_answers", "half_cosine", "loss_over", "train"]
 
 CHUNK = 4096  # rows that are evaluated at once
 
@@ -61,7 +61,7 @@ def loss_over(model: Any, x: Array, y: Array) -> float:
 def correct_answers(model: Any, x: Array, y: Array) -> tuple[int, Array]:
     """Return how many rows get their class, and the class that each gets."""
     parts = [
-        logits_of(model, x[start : start + CHUNK]).argmax(axis=1)
+        model(x[start : start + CHUNK]).argmax(axis=1)
         for start in range(0, len(y), CHUNK)
     ]
     answers = parts[0] if len(parts) == 1 else np.concatenate(parts)

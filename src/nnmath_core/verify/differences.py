@@ -33,11 +33,6 @@ class Estimate:
     rounding: Array
     step: Array
 
-    def put(self, rows: Array, other: Estimate) -> None:
-        """Replace some lines by better estimates."""
-        self.value[rows], self.error[rows] = other.value, other.error
-        self.rounding[rows], self.step[rows] = other.rounding, other.step
-
 
 class Samples:
     """Values on both sides of a point along B lines, at steps that shrink by `RATIO`.

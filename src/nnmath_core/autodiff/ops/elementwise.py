@@ -16,7 +16,7 @@ import numpy as np
 from nnmath_core._ext._autodiff import alias
 from nnmath_core.autodiff.ops.compare import equal, isinf, logical_and
 from nnmath_core.autodiff.ops.conventions import dtype_of, implements, is_traced, refuse, ufuncs
-from nnmath_core.autodiff.ops.select import maximum, minimum, relu, where
+from nnmath_core.autodiff.ops.select import maximum, minimum, where
 from nnmath_core.autodiff.ops.shape import imag, real
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
 
@@ -50,14 +50,11 @@ __all__ = [
     "log2",
     "log10",
     "logaddexp",
-    "maximum",
-    "minimum",
     "multiply",
     "negative",
     "positive",
     "power",
     "reciprocal",
-    "relu",
     "remainder",
     "rint",
     "sign",
@@ -69,7 +66,6 @@ __all__ = [
     "tan",
     "tanh",
     "trunc",
-    "where",
 ]
 
 _INF = math.inf

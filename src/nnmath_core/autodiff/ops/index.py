@@ -28,7 +28,7 @@ from nnmath_core.autodiff.ops.conventions import (
     refuse,
     shape_of,
 )
-from nnmath_core.autodiff.ops.elementwise import where
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import require_in, sentence

@@ -21,8 +21,8 @@ from nnmath_core.autodiff.ops.conventions import (
     result_dtype,
     shape_of,
 )
-from nnmath_core.autodiff.ops.elementwise import where
 from nnmath_core.autodiff.ops.index import slice_p, take_p
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import (
     atleast_1d,
     atleast_2d,

@@ -28,8 +28,9 @@ from nnmath_core.autodiff.ops.conventions import (
     result_dtype,
     shape_of,
 )
-from nnmath_core.autodiff.ops.elementwise import absolute, conjugated, power, where
+from nnmath_core.autodiff.ops.elementwise import absolute, conjugated, power
 from nnmath_core.autodiff.ops.reduce import _through_reduction, max, min, sum, sum_p
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import (
     broadcast_to,
     cast,

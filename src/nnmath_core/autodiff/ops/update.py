@@ -6,8 +6,8 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import Tracer
 from nnmath_core.autodiff.ops.conventions import dtype_of, is_traced, shape_of
-from nnmath_core.autodiff.ops.elementwise import where
 from nnmath_core.autodiff.ops.index import getitem, last_writer_p, scatter_add_p, take_p
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, copied, reshape_p
 from nnmath_core.checks import sentence
 from nnmath_core.errors import DtypeError, ShapeError, TraceError
