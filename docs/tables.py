@@ -16,6 +16,7 @@ import nnmath_core as nm
 from nnmath_core._ext._autodiff import dispatch_tables
 from nnmath_core.autodiff.advice import MISSING_ATTRIBUTES
 from nnmath_core.autodiff.primitive import REGISTRY
+from nnmath_core.device import Backend
 
 __all__ = ["COMPOSED", "TABLES"]
 
@@ -183,9 +184,22 @@ def primitives() -> str:
             else " and ".join(n for n in ("vjp", "jvp") if getattr(p, n))
         )
 
+    def device(p: Any) -> str:
+        if not isinstance(p.forward, str):
+            way = "array code over `cupy`"
+        elif p.forward in Backend.operations:
+            way = _code(f"CudaBackend.{p.forward}")
+        else:
+            special = p.forward.startswith("special.")
+            way = _code(f"cupyx.scipy.{p.forward}" if special else f"cupy.{p.forward}")
+        return f"{way}, {p.library}" if p.library else way
+
     return _table(
-        ("primitive", "facts", "rules"),
-        ((_code(p.name), facts(p), rules(p)) for p in REGISTRY.values()),
+        ("primitive", "facts", "rules", "derivative exists", "on CUDA"),
+        (
+            (_code(p.name), facts(p), rules(p), p.domain if p.differentiable else "", device(p))
+            for p in REGISTRY.values()
+        ),
     )
 
 

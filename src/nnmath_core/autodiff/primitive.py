@@ -140,6 +140,11 @@ class Primitive(PrimitiveBase):
         ``samples(draw) -> list of Sample``: valid calls, from which the registry tests are made.
     special : sequence of Special
         Points where the derivative is a convention.
+    domain : str
+        Where the derivative exists, as the documentation prints it: ``"x > 0"``, ``"square, invertible"``.
+    library : {"", "cusolver", "cufft", "cusparse"}
+        The library that CuPy's implementation calls beside its own kernels and cuBLAS. The emulated device of the tests
+        may lack it; then names, keywords and result types are what is checked without a GPU.
     register : bool
         False for the primitives that `custom_rule` makes.
     """
@@ -168,9 +173,13 @@ class Primitive(PrimitiveBase):
         outputs: Sequence[bool] | Literal["all"] | None = None,
         samples: Callable[[Draw], list[Sample]] | None = None,
         special: Sequence[Special] = (),
+        domain: str = "everywhere",
+        library: Literal["", "cusolver", "cufft", "cusparse"] = "",
         register: bool = True,
     ) -> None:
         self.forward = name if forward is None else forward
+        self.domain = domain
+        self.library = library
         self.samples = samples
         self.keeps = tuple(keeps)
         self.special = tuple(special)
