@@ -67,12 +67,12 @@ def test_certified_parameters_have_the_certified_sum_of_squares(regression):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_levenberg_marquardt_with_our_jacobian_finds_a_known_minimum(problem):
+def test_trust_region_with_our_jacobian_finds_a_known_minimum(problem):
     fit = least_squares(
         problem.residuals,
         problem.start,
         jac=nm.jacfwd(problem.residuals),
-        method="lm",
+        x_scale="jac",
         xtol=1e-14,
         ftol=1e-14,
         gtol=1e-14,
