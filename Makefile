@@ -3,9 +3,12 @@
 #
 #   make study   train and examine a network on handwritten digits -> study/report.html
 #   make test    the tests, against the installed package
+#   make test-cuda   the tests on an emulated CUDA device (REAL_GPU=1: on this machine's), needs g++ too
+#   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler
 #   make lint    ruff, cython-lint, mypy
 #   make docs    the documentation -> docs/_build/html/index.html
 #   make bench   the benchmarks
+#   make array-api CHECKOUT=...   the conformance suite of the array API, from a checkout of array-api-tests
 #   make clean   remove what these commands made, study/ excepted
 
 PYTHON ?= python3
@@ -21,13 +24,20 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell find src -type f \
   ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu')
 
-.PHONY: study test lint docs bench clean
+.PHONY: study test test-cuda nvrtc lint docs bench array-api clean
 
 study: $(VENV)/.package $(VENV)/.study
 	$(VENV)/bin/nnmath study
 
 test: $(VENV)/.package $(VENV)/.test
 	$(PY) -m pytest
+
+# As many processes as there are cores; they share what they have compiled, in build/cuda-emulation.
+test-cuda: $(VENV)/.package $(VENV)/.cuda-test
+	PYTHONPATH=tests/cuda $(PY) -m pytest -p emulated.plugin -n auto -q tests/test_gpu.py tests/cuda
+
+nvrtc: $(VENV)/.package $(VENV)/.cuda-test
+	PYTHONPATH=tests/cuda $(PY) -m emulated.nvrtc
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
@@ -40,6 +50,12 @@ docs: $(VENV)/.package $(VENV)/.docs
 
 bench: $(VENV)/.package $(VENV)/.bench
 	$(PY) bench/run.py
+
+# The suite needs Hypothesis, which is among the packages of the tests, ndindex and pytest-json-report.
+array-api: $(VENV)/.package $(VENV)/.test
+	@test -n "$(CHECKOUT)" || { echo "make: make array-api CHECKOUT=/path/to/array-api-tests"; exit 1; }
+	$(PY) -m pip install -q -r "$(CHECKOUT)/requirements.txt"
+	$(PY) tests/array_api_conformance.py "$(CHECKOUT)"
 
 clean:
 	rm -rf $(VENV) build docs/_build docs/api/generated
@@ -62,7 +78,7 @@ $(VENV)/.package: $(SOURCES) $(VENV)/.tools
 	$(PY) -m pip install -q --no-build-isolation --no-deps -Cbuild-dir=$(VENV)/build .
 	@touch $@
 
-$(VENV)/.study $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml .ci/requirements.py | $(PY)
+$(VENV)/.study $(VENV)/.test $(VENV)/.cuda-test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml .ci/requirements.py | $(PY)
 	$(PY) .ci/requirements.py $* > $(VENV)/requirements-$*.txt
 	$(PY) -m pip install -q -r $(VENV)/requirements-$*.txt
 	@touch $@

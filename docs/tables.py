@@ -6,17 +6,19 @@ lists of functions from the tables through which NumPy's calls are dispatched.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import bad_input as bad
 import numpy as np
+from function_list import ELSEWHERE, HEAD, NAMESPACES, on_cuda, rows
 from refusals import GROUPS
 
 import nnmath_core as nm
 from nnmath_core._ext._autodiff import dispatch_tables
 from nnmath_core.autodiff.advice import MISSING_ATTRIBUTES
 from nnmath_core.autodiff.primitive import REGISTRY
-from nnmath_core.device import Backend
 
 __all__ = ["COMPOSED", "TABLES"]
 
@@ -60,6 +62,12 @@ COMPOSED = (
         (2.0, 2.0),
         (np.nan, np.nan),
     ),
+    (
+        "irfft, imaginary parts at frequency 0 and n/2: 0, they are not read",
+        "np.fft.irfft(1j * x) @ np.array([1.0, 2.0, 3.0, 5.0])",
+        (2.0, 3.0, 4.0),
+        (0.0, 1.5, 0.0),
+    ),
     ("norm of order 1 at 0: 0 in that entry", "np.linalg.norm(x, 1)", (0.0, 2.0), (0.0, 1.0)),
     (
         "norm of order inf at a tie: shared equally",
@@ -80,10 +88,100 @@ COMPOSED = (
         (1.0, 1.0),
     ),
     (
+        "fmax, fmin: a tie is shared equally, at NaN the derivative is 0",
+        "np.fmax(x, np.array([1.0, np.nan, 3.0])).sum()",
+        (1.0, 2.0, np.nan),
+        (0.5, 1.0, 0.0),
+    ),
+    (
+        "copysign at 0: 0, as the absolute value",
+        "np.copysign(x, -1.0).sum()",
+        (0.0, 2.0),
+        (0.0, -1.0),
+    ),
+    (
+        "heaviside: 0 in its first operand; where that is 0, 1 in the second one",
+        "np.heaviside(x[0], x[1])",
+        (0.0, 0.5),
+        (0.0, 1.0),
+    ),
+    (
+        "modf at a whole number: 1 in the fractional part, as beside it",
+        "np.modf(x)[0].sum()",
+        (2.0, -1.5),
+        (1.0, 1.0),
+    ),
+    (
+        "nan_to_num: 0 in what is replaced",
+        "np.nan_to_num(x, posinf=9.0).sum()",
+        (np.nan, np.inf, 1.0),
+        (0.0, 0.0, 1.0),
+    ),
+    (
+        "nansum, nanmean, nanmax, ...: exactly 0 at NaN",
+        "np.nanmean(x) + np.nanmax(x)",
+        (1.0, np.nan, 2.0),
+        (0.5, 0.0, 1.5),
+    ),
+    (
+        "nanmean, nanvar, nanmax, ... of nothing but NaN: NaN, with derivative 0",
+        "np.nanmean(x) + np.nanmax(x)",
+        (np.nan, np.nan),
+        (0.0, 0.0),
+    ),
+    (
+        "median: half to each of two in the middle, by their place in the stable sorted order",
+        "np.median(x)",
+        (2.0, 1.0, 1.0, 1.0),
+        (0.0, 0.0, 0.5, 0.5),
+    ),
+    (
+        "quantile: shared between the two neighbours, which may be equal",
+        "np.quantile(x, 0.25)",
+        (3.0, 1.0, 1.0),
+        (0.0, 0.5, 0.5),
+    ),
+    (
+        "median, quantile, percentile with NaN, which they return: 1 there",
+        "np.quantile(x, 0.5)",
+        (1.0, np.nan, 2.0),
+        (0.0, 1.0, 0.0),
+    ),
+    (
+        "interp at a knot: the slope on its right, at the last knot that on its left; outside 0",
+        "np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 3.0]).sum()",
+        (1.0, 3.0, 4.0),
+        (0.5, 0.5, 0.0),
+    ),
+    (
+        "maximum.accumulate, minimum.accumulate at a tie: the entry that came first",
+        "np.maximum.accumulate(x).sum()",
+        (1.0, 1.0, 0.5),
+        (3.0, 0.0, 0.0),
+    ),
+    (
+        "unique, union1d, ...: of equal entries the first one",
+        "np.unique(x).sum()",
+        (2.0, 1.0, 2.0),
+        (1.0, 1.0, 0.0),
+    ),
+    (
+        "histogram, bincount: the counts are linear in the weights and carry no derivative in the data",
+        "np.histogram([0.2, 0.3, 2.0], [0, 1, 3], weights=x)[0] @ np.array([1.0, 10.0])",
+        (5.0, 6.0, 7.0),
+        (1.0, 1.0, 10.0),
+    ),
+    (
         "round, floor, sign, comparisons, argmax: carry no derivative",
         "np.round(x).sum() + x[0]",
         (0.5,),
         (1.0,),
+    ),
+    (
+        "pad by the maximum at a tie: the entries share the derivative of what is added",
+        "np.pad(x, 1, 'maximum').sum()",
+        (1.0, 1.0),
+        (2.0, 2.0),
     ),
     (
         "tril, triu: 0 in the other triangle, whatever stands there",
@@ -184,21 +282,29 @@ def primitives() -> str:
             else " and ".join(n for n in ("vjp", "jvp") if getattr(p, n))
         )
 
-    def device(p: Any) -> str:
-        if not isinstance(p.forward, str):
-            way = "array code over `cupy`"
-        elif p.forward in Backend.operations:
-            way = _code(f"CudaBackend.{p.forward}")
-        else:
-            special = p.forward.startswith("special.")
-            way = _code(f"cupyx.scipy.{p.forward}" if special else f"cupy.{p.forward}")
-        return f"{way}, {p.library}" if p.library else way
-
     return _table(
         ("primitive", "facts", "rules", "derivative exists", "on CUDA"),
         (
-            (_code(p.name), facts(p), rules(p), p.domain if p.differentiable else "", device(p))
+            (_code(p.name), facts(p), rules(p), p.domain if p.differentiable else "", on_cuda(p))
             for p in REGISTRY.values()
+        ),
+    )
+
+
+def cuda_libraries() -> str:
+    """Return the primitives whose CuPy implementation enters a library, by library."""
+    without = {
+        "cusolver": "SciPy's LAPACK behind cuSOLVER's functions",
+        "cufft": "sums of the definition behind cuFFT's functions",
+        "cusparse": "loops over the entries behind cuSPARSE's functions",
+        "absent": "not run: CuPy has no implementation, and the device says so",
+    }
+    return _table(
+        ("declared", "without a GPU", "primitives"),
+        (
+            (_code(library), how, ", ".join(_code(p.name) for p in found))
+            for library, how in without.items()
+            if (found := [p for p in REGISTRY.values() if p.library == library])
         ),
     )
 
@@ -214,14 +320,31 @@ def _spelled(f: Any) -> str:
 def traced_functions() -> str:
     """Return the functions that can be called on traced arrays, by the kind of their dispatch."""
     ufuncs, methods, functions = dispatch_tables()
-    groups: dict[str, list[str]] = {"ufuncs": [_numpy_name(u) for u in ufuncs]}
+    groups: dict[str, list[str]] = {"ufuncs": [], "scipy.special": []}
+    for name in map(_numpy_name, ufuncs):
+        groups["ufuncs" if name.startswith("np.") else "scipy.special"].append(name)
     groups["methods of ufuncs"] = [f"{_numpy_name(u)}.{method}" for u, method in methods]
     for f in functions:
         groups.setdefault(_spelled(f).rpartition(".")[0], []).append(_spelled(f))
-    groups["scipy.special"] = ["scipy.special.erf", "scipy.special.expit"]
     groups["nm.special"] = [f"nm.special.{name}" for name in nm.special.__all__]
+    groups["nm.linalg"] = [
+        f"nm.linalg.{name}" for name in nm.linalg.__all__ if name != "LinAlgError"
+    ]
+    groups["nm.signal"] = [f"nm.signal.{name}" for name in nm.signal.__all__]
     return "\n".join(
         f"**{group}**: {_codes(sorted(set(names)))}\n" for group, names in groups.items()
+    )
+
+
+def _function_list(space: str) -> Callable[[], str]:
+    return lambda: _table(HEAD, rows(space, COMPOSED))
+
+
+def functions_elsewhere() -> str:
+    """Return the public functions that have no row in the lists, and why."""
+    return _table(
+        ("they", "functions"),
+        ((reason, _codes(sorted(names.split()))) for reason, names in ELSEWHERE.items()),
     )
 
 
@@ -286,12 +409,53 @@ def _refusals(group: str) -> Callable[[], str]:
     return table
 
 
+# ------------------------------------------------------------------------------------- bad input
+def bad_input() -> str:
+    """Return for each kind of bad input what NumPy and SciPy do, and the functions that do otherwise here."""
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in bad.KINDS}
+    for case in bad.cases():
+        counts[case.kind][str(bad.outcome(case, "theirs"))] += 1
+
+    def done(kind: str) -> str:
+        return ", ".join(
+            f"{n} {_code(what) if what != 'a value' else 'return a value'}"
+            for what, n in counts[kind].most_common()
+        )
+
+    return _table(
+        ("input", "functions of NumPy and SciPy", "differs here"),
+        ((kind, done(kind), _codes(bad.DIFFERENCES.get(kind, "").split())) for kind in bad.KINDS),
+    )
+
+
+def bad_input_errors() -> str:
+    """Return for each function the errors that NumPy or SciPy, and so the function here, raise."""
+    errors: dict[str, dict[str, list[str]]] = {}
+    for case in bad.cases():
+        what = bad.outcome(case, "theirs")
+        if what is not None and what.error is not None:
+            errors.setdefault(case.name, {}).setdefault(str(what), []).append(case.kind)
+    return _table(
+        ("function", "errors"),
+        (
+            (
+                _code(name),
+                "; ".join(f"{_code(e)}: {', '.join(kinds)}" for e, kinds in found.items()),
+            )
+            for name, found in errors.items()
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     **{
         f.__name__: f
         for f in (special_points, composed_points, primitives, traced_functions, missing_functions)
     },
-    **{f.__name__: f for f in (traced_methods, missing_methods)},
+    **{f.__name__: f for f in (traced_methods, missing_methods, cuda_libraries)},
+    **{f.__name__: f for f in (bad_input, bad_input_errors)},
+    **{f"functions_{space.replace('.', '_')}": _function_list(space) for space in NAMESPACES},
+    "functions_elsewhere": functions_elsewhere,
     **{f"refused_{group}": _refusals(group) for group in GROUPS},
 }
 """What the directive ``table-of`` of the pages can show."""

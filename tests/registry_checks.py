@@ -19,8 +19,14 @@ import nnmath_core as nm
 from nnmath_core._ext._autodiff import Var, aval_of, dtype_of, shape_of
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive, Sample
 
-MATRICES = {"solve", "inv", "det", "slogdet", "cofactors", "cholesky"}
+MATRICES = set(
+    "solve inv det slogdet cofactors cholesky eigh svd qr lu solve_triangular pinv expm sqrtm logm "
+    "sylvester polar care dare".split()
+)
 """Primitives whose operands are well-conditioned matrices, which a shuffle would spoil."""
+
+SORTED = {"searchsorted"}
+"""Primitives whose first operand is a sorted array, which a shuffle would spoil, too."""
 
 ROUNDING = 16.0
 """Rounding errors of an operation: NumPy's functions are off by up to 4 units in the last place, a
@@ -89,8 +95,8 @@ class Case:
         return f
 
     @property
-    def f(self):
-        """Return the function that is differentiated: a tuple of differentiable outputs."""
+    def whole(self):
+        """Return the function of the floating operands: a tuple of differentiable outputs."""
         of_floats = self.at(self.floats)
 
         def f(*xs):
@@ -101,6 +107,12 @@ class Case:
             return tuple(v for v, m in zip(y, on, strict=True) if m)
 
         return f
+
+    @property
+    def f(self):
+        """Return `whole` with a complex output as two real ones, its real and imaginary part."""
+        whole = self.whole
+        return lambda *xs: tuple(part for y in whole(*xs) for part in parts(y))
 
     @functools.cached_property
     def value(self):
@@ -150,11 +162,21 @@ def registry_cases(dtypes=(np.float32, np.float64), keep=lambda case: True):
     return found
 
 
+def parts(y):
+    """Return a real array alone, or the real and the imaginary part of a complex one."""
+    return (np.real(y), np.imag(y)) if dtype_of(y).kind == "c" else (y,)
+
+
+def as_tuple(y):
+    """Return several outputs as a tuple, one as a tuple of one."""
+    return tuple(y) if isinstance(y, tuple) else (y,)
+
+
 def scale_of(*values):
     """Return the largest finite magnitude among numbers and arrays, at least 1."""
     top = 1.0
     for v in values:
-        v = np.abs(np.asarray(v, np.float64))
+        v = np.asarray(np.abs(v), np.float64)
         v = v[np.isfinite(v)]
         top = max(top, float(v.max())) if v.size else top
     return top
@@ -168,6 +190,10 @@ def assert_same_kind(got, want, what):
 
 def assert_close(got, want, bound, what):
     """Assert agreement within an absolute bound, entry by entry; inf and NaN at the same places."""
+    if dtype_of(want).kind == "c":
+        for name in ("real", "imag"):
+            assert_close(getattr(got, name), getattr(want, name), bound, f"{what}: {name}")
+        return
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, f"{what}: shape {got.shape} and {want.shape}"
     finite = np.isfinite(want)
@@ -219,7 +245,9 @@ def check_samples(primitive):
             if np.size(x) > 1:
                 assert len(np.unique(x)) > 1, f"{primitive}: constant operand {x!r}"
         if primitive.differentiable:
-            assert any(map(is_float, s.operands)), f"{primitive}: nothing to differentiate"
+            assert any(dtype_of(x).kind in "fc" for x in s.operands), (
+                f"{primitive}: nothing to differentiate"
+            )
 
 
 def check_shape(case):
@@ -239,8 +267,11 @@ def check_forward(case, oracle):
     operands = [np.asarray(x, np.float64) if is_float(x) else x for x in case.operands]
     got = case.primitive(*case.operands, **case.params)
     want = oracle(*operands, **case.params)
+    if settle := getattr(oracle, "settle", None):  # signs, phases and orders that are free
+        got, want = settle(*as_tuple(got)), settle(*as_tuple(want))
+        got, want = (v if case.primitive.several else v[0] for v in (got, want))
     for a, b in zip(*((v if case.primitive.several else (v,)) for v in (got, want)), strict=True):
-        if dtype_of(a).kind != "f":
+        if dtype_of(a).kind not in "fc":
             assert np.array_equal(a, b), f"forward: {a!r} and {b!r}"
         elif case.primitive.elementwise:
             # an operand's own rounding error moves logaddexp near 0 by as much
@@ -287,10 +318,10 @@ def takes_complex_steps(case):
     h = 1e-30  # no subtraction: as small as one likes
     with np.errstate(all="ignore"):
         try:
-            ys = case.f(*(x + 1j * h * t for x, t in zip(xs, ts, strict=True)))
+            ys = case.whole(*(x + 1j * h * t for x, t in zip(xs, ts, strict=True)))
         except (TypeError, np.exceptions.ComplexWarning):
             return False
-    if any(np.asarray(y).dtype.kind != "c" for y in ys):
+    if any(np.asarray(y).dtype.kind != "c" for y in ys) or len(case.value) != len(ys):
         return False
     _, got = nm.jvp(case.f, xs, ts)
     try:
@@ -343,7 +374,8 @@ def batch_of(case, x, size):
     """Return examples like an operand along a new first axis, no two alike."""
     x = np.asarray(x)
     if is_float(x):
-        moved = [x if case.matrices else rolled(x, k) for k in range(size)]
+        fixed = case.matrices or case.primitive.name in SORTED
+        moved = [x if fixed else rolled(x, k) for k in range(size)]
         return np.stack([v * v.dtype.type(1 + 0.02 * (k - 1)) for k, v in enumerate(moved)])
     if x.dtype == bool and x.size == 1:
         return np.stack([x ^ bool(k % 2) for k in range(size)])
@@ -364,7 +396,7 @@ def check_loop(case, f, args, axes, what):
     for j, y in enumerate(got):
         want = np.stack([r[j] for r in rows])
         assert_same_kind(y, want, what)
-        if want.dtype.kind == "f":
+        if want.dtype.kind in "fc":
             assert_close(y, want, case.bound(want), what)
         else:
             assert np.array_equal(y, want), f"{what}: {y!r} and {want!r}"
@@ -482,11 +514,15 @@ def outputs_of(case):
 def cotangent_like(case, gs):
     """The cotangent as a vjp rule gets it: a tuple with None for outputs without derivative."""
     p = case.primitive
-    if not p.several:
-        return gs[0]
-    on = p.differentiable_outputs or (True,) * len(gs)
+    ys = outputs_of(case) if p.several else (outputs_of(case),)
+    on = p.differentiable_outputs or (True,) * len(ys)
     rest = iter(gs)
-    return tuple(next(rest) if m else None for m in on)
+
+    def cotangent(y):  # the parts of z = x + iy are one: Re(c dz) = g dx + h dy
+        return next(rest) - 1j * next(rest) if dtype_of(y).kind == "c" else next(rest)
+
+    found = tuple(cotangent(y) if m else None for y, m in zip(ys, on, strict=True))
+    return found if p.several else found[0]
 
 
 def vjp_rules(case):

@@ -8,6 +8,11 @@ from math import exp
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.fft
+import scipy.interpolate
+import scipy.linalg
+import scipy.optimize
+import scipy.signal
 import scipy.sparse
 import scipy.special
 
@@ -140,19 +145,23 @@ def test_pandas_operands_are_constants(f, plain):
     np.testing.assert_array_equal(g, slope)
 
 
-def test_sparse_matrices_name_both_remedies_and_they_work():
+def test_sparse_matrices_on_the_left_name_what_to_write_and_it_works():
     a = scipy.sparse.csr_array(np.array([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]]))
-    for f in (lambda x: (a @ x).sum(), lambda x: a.dot(x).sum(), lambda x: (x @ a.T).sum()):
+    for f in (lambda x: (a @ x).sum(), lambda x: a.dot(x).sum(), lambda x: (a * x).sum()):
         said = message(f)
-        assert "a.toarray() @ x" in said
-        assert "vjp=lambda xs, y, g: (a.T @ g,))(x)." in said
-    product = nm.custom_rule(
-        lambda x: a @ x, jvp=lambda xs, ts: a @ ts[0], vjp=lambda xs, y, g: (a.T @ g,)
-    )
+        assert (
+            "nnmath_core.numpy.matmul(a, x) instead of a @ x; x @ a is traced as it stands" in said
+        )
+        assert "nm.SparseMatrix(a) * x" in said
     dense = lambda x: np.sum(np.sin(a.toarray() @ x))  # noqa: E731
-    f = lambda x: np.sum(np.sin(product(x)))  # noqa: E731
-    np.testing.assert_array_equal(nm.grad(f)(X), nm.grad(dense)(X))
-    assert nm.jvp(f, (X,), (X,))[1] == nm.jvp(dense, (X,), (X,))[1]
+    for product in (
+        lambda x: nm.numpy.matmul(a, x),
+        lambda x: x @ a.T,
+        lambda x: nm.SparseMatrix(a) @ x,
+    ):
+        f = lambda x, product=product: np.sum(np.sin(product(x)))  # noqa: E731
+        np.testing.assert_array_equal(nm.grad(f)(X), nm.grad(dense)(X))
+        assert nm.jvp(f, (X,), (X,))[1] == nm.jvp(dense, (X,), (X,))[1]
 
 
 def test_masked_arrays_name_filled():
@@ -162,11 +171,54 @@ def test_masked_arrays_name_filled():
 
 
 @pytest.mark.parametrize("name", ["expm1", "log1p", "cbrt", "exp2"])
-def test_ufuncs_of_scipy_name_those_of_numpy(name):
-    f = getattr(scipy.special, name)
-    assert f"scipy.special.{name} has no derivative rule. Write np.{name}," in message(
-        lambda x: f(x).sum()
+def test_ufuncs_of_scipy_that_numpy_has_too_are_traced(name):
+    f, g = getattr(scipy.special, name), getattr(np, name)
+    np.testing.assert_array_equal(
+        nm.grad(lambda x: f(x).sum())(X), nm.grad(lambda x: g(x).sum())(X)
     )
+
+
+@pytest.mark.parametrize(
+    ("f", "wanted"),
+    [
+        (lambda x: scipy.signal.convolve(x, x), "nnmath_core.signal"),
+        (lambda x: scipy.fft.fft(x), "np.fft"),
+        (lambda x: scipy.linalg.expm(np.outer(x, x)), "nnmath_core.linalg"),
+        (lambda x: scipy.special.logsumexp(x), "nnmath_core.special"),
+        (lambda x: scipy.optimize.rosen(x), "nm.custom_rule"),
+        (lambda x: (scipy.interpolate.CubicSpline)(X, x)(1.5), "nm.custom_rule"),
+        (lambda x: np.vectorize(lambda t: 2.0 * t)(x), "nm.vmap"),
+        (lambda x: np.sum(X, initial=x[0]), "nnmath_core.numpy.sum("),
+        (lambda x: np.pad(X, 1, constant_values=x[0]), "nnmath_core.numpy.pad("),
+        (lambda x: np.select([X > 1.0], [X], default=x[0]), "nnmath_core.numpy.select("),
+        (lambda x: X.max(initial=x[0]), "nnmath_core.numpy.max(a, ...)"),
+        (lambda x: np.sum([x[0], x[1]]), "np.sum(np.stack([...]))"),
+        (lambda x: np.polynomial.polynomial.polyval(0.5, x), "np.polyval"),
+    ],
+)
+def test_functions_that_convert_name_what_stands_for_them(f, wanted):
+    assert wanted in message(lambda x: np.sum(f(x)))
+
+
+def test_what_the_advice_names_for_traced_arguments_of_numpy_works():
+    table, i = np.array([1.0, 10.0, 100.0]), np.array([2, 0])
+    said = message(lambda i: np.take(table, i), i, nm.vmap)
+    assert "nnmath_core.numpy.take(" in said
+    assert "nnmath_core.numpy.take(a, i)" in message(lambda i: table[i], i, nm.vmap)
+    np.testing.assert_array_equal(nm.vmap(lambda i: nm.numpy.take(table, i))(i), table[i])
+    m = nm.numpy
+    for f in (
+        lambda x: m.sum(X, initial=x[0]),
+        lambda x: m.pad(X, 1, constant_values=x[0]).sum() / 2,
+        lambda x: m.select([X < -9.0], [X], default=x[0]).sum() / X.size,
+        lambda x: m.max(X, initial=x[0] + 99.0),
+    ):
+        np.testing.assert_array_equal(nm.grad(f)(X), np.eye(X.size)[0])
+
+
+def test_ufunc_of_scipy_without_a_rule_is_named():
+    said = message(lambda x: scipy.special.struve(1.0, x).sum())
+    assert "struve: this ufunc has no derivative rule" in said
 
 
 # -------------------------------------------------------------------------------------- attributes
@@ -204,7 +256,7 @@ def test_an_attribute_that_no_array_has_is_an_ordinary_error():
 
 @pytest.mark.parametrize(
     ("f", "name"),
-    [(np.fft.rfft, "np.fft.rfft"), (np.linalg.svd, "np.linalg.svd"), (np.unwrap, "np.unwrap")],
+    [(np.unpackbits, "np.unpackbits"), (np.packbits, "np.packbits")],
 )
 def test_functions_without_a_rule_are_called_by_their_whole_name(f, name):
     with pytest.raises(nm.TraceError, match=rf"^{re.escape(name)} cannot be traced\."):

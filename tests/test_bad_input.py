@@ -1,11 +1,19 @@
 """Unusual inputs, as a table: a defined result or one clear error, never a wrong number."""
 
+import itertools
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import nnmath_core as nm
 from nnmath_core.errors import DtypeError, ShapeError, TraceError, TreeError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+import bad_input
 
 EPS = np.finfo(float).eps
 BASE = np.array([0.5, -1.0, 2.0, 3.0])
@@ -325,7 +333,7 @@ def test_a_branch_on_a_batched_or_staged_value_names_where():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ShapeError, match=r"matmul.*\(4,\).*\(3,\)"):
         nm.grad(lambda x: x @ np.ones(3))(BASE)
-    with pytest.raises(ShapeError, match="label 'i'"):
+    with pytest.raises(ShapeError, match="index `i` has length 4 in operand 0 and 3 in operand 1"):
         nm.grad(lambda x: np.einsum("i,i->", x, np.ones(3)))(BASE)
     with pytest.raises(ValueError, match="reshape"):
         nm.grad(lambda x: np.sum(x.reshape(3)))(BASE)
@@ -333,3 +341,65 @@ def test_shapes_that_do_not_fit_are_named():
         nm.grad(lambda x: x[4])(BASE)
     with pytest.raises(IndexError, match="out of bounds"):
         nm.grad(lambda x: np.sum(x[np.array([0, 9])]))(BASE)
+
+
+# -------------------------------------------------------------------------------------- over the whole surface
+SURFACE = {
+    name: list(cases)
+    for name, cases in itertools.groupby(bad_input.cases(), lambda case: case.name)
+}
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_bad_input_ends_as_in_numpy_or_in_one_clear_error(name):
+    differs = []
+    for case in SURFACE[name]:
+        theirs = bad_input.outcome(case, "theirs")
+        for way in bad_input.WAYS:
+            here = bad_input.outcome(case, way)
+            if here is None:
+                continue
+            if here.error is not None:
+                assert str(here.error).strip(), f"{case.kind}, {way}: an error without a word"
+            what = bad_input.verdict(theirs, here, way)
+            listed = bad_input.DIFFERENCES.get(case.kind, "").split()
+            if what.startswith("differs") and name.removeprefix("nm.") not in listed:
+                differs.append(f"{case.kind}, {way}: {what}: {theirs} there, {here} here")
+    assert not differs, "\n".join(differs)
+
+
+def test_most_functions_have_an_ordinary_call():
+    names = {name for name, _, _ in bad_input.functions()}
+    assert len(SURFACE) >= 0.9 * len(names), sorted(names - set(SURFACE))
+
+
+def test_differences_name_functions_and_kinds_that_exist():
+    names = {name.removeprefix("nm.") for name, _, _ in bad_input.functions()}
+    for kind, listed in bad_input.DIFFERENCES.items():
+        assert kind in bad_input.KINDS
+        assert set(listed.split()) <= names
+
+
+@pytest.mark.parametrize(
+    ("theirs", "here", "way", "what"),
+    [
+        (ValueError(), 1.0, "grad", "differs: a value for an error"),
+        (ValueError(), np.nan, "grad", "NaN for an error"),
+        (ValueError(), KeyError(), "grad", "differs: a slip"),
+        (ValueError(), ShapeError(), "grad", "the same error"),
+        (ValueError(), TraceError(), "grad", "our error"),
+        (1.0, TraceError(), "plain", "differs: an error for a value"),
+        (1.0, TraceError(), "grad", "refused"),
+        (1.0, ValueError(), "grad", "differs: an error for a value"),
+        (1.0, 1.0 + 1e-6, "jvp", "differs: another value"),
+        (np.nan, 0.0, "jvp", "differs: another value"),
+        (np.nan, np.nan, "jvp", "the same value"),
+        (np.ones(2), np.ones((2, 1)), "vmap", "differs: another value"),
+    ],
+)
+def test_the_judge_can_find_fault(theirs, here, way, what):
+    a, b = (
+        bad_input.Outcome(error=x) if isinstance(x, Exception) else bad_input.Outcome((x,))
+        for x in (theirs, here)
+    )
+    assert bad_input.verdict(a, b, way) == what

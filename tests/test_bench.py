@@ -19,12 +19,16 @@ from nnmath_core._ext import _autodiff
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = [
+    "contractions",
     "eager_overhead",
     "graph_size",
     "indexing",
     "lanczos",
     "optimizer_step",
+    "random_numbers",
     "reductions",
+    "scan_steps",
+    "sparse_products",
     "trees",
 ]
 PEERS = ["torch", "jax", "autograd"]
@@ -121,7 +125,7 @@ def test_every_variant_is_measured_or_says_why_not(quick):
 def test_our_variants_are_measured(quick):
     _, result = quick
     ours = [v for _, v in variants(result) if v["name"].startswith(("nm.", "nnmath_core"))]
-    assert len(ours) == 37
+    assert len(ours) == 48
     assert all(v["measured"] for v in ours)
 
 
@@ -138,6 +142,9 @@ def test_limits_of_the_project_stand_beside_the_ratios(quick):
         (chain, "nm.grad, np.*, kernels"): 0.5,
         (chain, "nm.grad, nm.numpy, kernels"): 0.5,
         ("Hessian-vector product of the same", "nm.hvp, np.*, kernels"): 2.0,
+        ("a product of matrices", "nm.numpy.einsum"): 1.1,
+        ("a small product", "nm.numpy.einsum"): 1.1,
+        ("200 x 200", "nm.grad"): 2.0,
     }
     lines = [line for line in table.splitlines() if " nm.hvp, np.*, kernels " in line]
     assert len(lines) == 1

@@ -26,7 +26,8 @@ import scipy.special
 
 import nnmath_core.autodiff.ops
 from nnmath_core.autodiff.primitive import REGISTRY
-from nnmath_core.device import CPU, Backend
+from nnmath_core.device import CPU, Backend, Device
+from nnmath_core.errors import DeviceError
 
 REFERENCE = Path(__file__).parent / "reference"
 PACKAGE = Path(__file__).parents[1] / "src" / "nnmath_core"
@@ -269,6 +270,8 @@ def test_uses_are_found_in_the_sources():
 def test_forward_of_every_primitive_is_a_name_of_cupy(surface):
     wrong = []
     for primitive in REGISTRY.values():
+        if primitive.library == "absent":
+            continue
         path = forward_path(primitive.forward) if isinstance(primitive.forward, str) else None
         if path is not None:
             wrong += surface.complaints(path)
@@ -280,12 +283,30 @@ def test_forward_of_every_primitive_is_a_name_of_cupy(surface):
 def test_every_primitive_runs_with_what_cupy_has(surface):
     backend = GuardedBackend(surface)
     for primitive in REGISTRY.values():
+        if primitive.library == "absent":
+            continue
         run = primitive.on(backend)
         for sample in primitive.draw_samples():
             # NumPy scalars are arrays on a device, Python numbers stay what they are
             plain = (bool, int, float)
             operands = [x if type(x) in plain else np.asarray(x) for x in sample.operands]
             run(*operands, **sample.params)
+
+
+class Elsewhere(GuardedBackend):
+    """A backend that says that it is not the host."""
+
+    device = Device("cuda", 1)
+
+
+def test_primitives_said_to_be_absent_from_cupy_are_and_say_so(surface):
+    absent = [p for p in REGISTRY.values() if p.library == "absent"]
+    assert absent
+    backend = Elsewhere(surface)
+    for primitive in absent:
+        assert primitive.name not in surface.modules["cupyx.scipy.special"]
+        with pytest.raises(DeviceError, match=f"^{primitive.name}: CuPy has no .* on cuda:1"):
+            primitive.on(backend)(*primitive.draw_samples()[0].operands)
 
 
 def test_backend_operations_run_with_what_cupy_has(surface):

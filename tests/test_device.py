@@ -23,6 +23,7 @@ from nnmath_core.device import (
     Device,
     backend_for,
     backend_of,
+    cpu as cpu_module,
     current_default_device,
     default_device,
     device,
@@ -31,7 +32,6 @@ from nnmath_core.device import (
     synchronize,
     to_device,
 )
-from nnmath_core.device import cpu as cpu_module
 from nnmath_core.device.contract import Contraction, contraction
 from nnmath_core.errors import DeviceError, DtypeError, ShapeError
 
@@ -401,6 +401,38 @@ def test_contract_merges_adjacent_axes_without_copying(spec, views):
     seen = []
     contraction(spec)(np, lambda a, b: seen.extend([a, b]) or np.matmul(a, b), x, y)
     assert tuple(map(np.shares_memory, seen, (x, y))) == views
+
+
+@pytest.mark.parametrize(
+    ("spec", "x_shape", "y_shape", "looped"),
+    [
+        (("bi", "bi", "b"), (9, 512), (9, 512), True),
+        (("bi", "bi", "b"), (9, 513), (9, 513), False),  # BLAS has the longer ones
+        (("ib", "ib", "b"), (900, 9), (900, 9), True),  # unless they lie apart in memory
+        (("bi", "ib", "b"), (9, 600), (600, 9), True),
+        (("bijk", "bijk", "b"), (3, 8, 8, 8), (3, 8, 8, 8), True),
+        (("bij", "bj", "bi"), (9, 8, 8), (9, 8), True),
+        (("bij", "bj", "bi"), (9, 8, 9), (9, 9), False),
+        (("bj", "ijb", "ib"), (9, 3), (4, 3, 9), True),
+        (("bij", "bjk", "bik"), (9, 2, 2), (9, 2, 2), False),
+        (("ij", "ij", ""), (3, 3), (3, 3), False),
+        (("bij", "bi", "b"), (3, 2, 2), (3, 2), False),  # j is summed first
+    ],
+)
+def test_contract_loops_over_batches_of_short_products(spec, x_shape, y_shape, looped):
+    rng = np.random.default_rng(4)
+    x, y = (rng.integers(-3, 4, s).astype(float) for s in (x_shape, y_shape))
+    prepared = contraction(spec)
+    found = prepared.looped(np.einsum, x, y)
+    assert (found is not None) == looped
+    want = prepared(np, np.matmul, x, y)
+    for got in (found if looped else want, HOST.contract(x, y, spec=spec)):
+        assert got.dtype == want.dtype
+        assert np.array_equal(got, want)
+    assert HOST.contract(x > 0, y > 0, spec=spec).dtype == np.bool_
+    assert np.array_equal(
+        HOST.contract(x > 0, y > 0, spec=spec), prepared(np, np.matmul, x > 0, y > 0)
+    )
 
 
 @pytest.mark.parametrize("spec", [("ii", "i", "i"), ("i", "j", "ii"), ("i", "j", "k")])

@@ -18,8 +18,7 @@ import nnmath_core as nm
 from nnmath_core._ext import _tree
 from nnmath_core.device import Device
 from nnmath_core.errors import DomainError, DtypeError, ShapeError, TraceError, TreeError
-from nnmath_core.io import load, save
-from nnmath_core.io import storage as storage_module
+from nnmath_core.io import load, save, storage as storage_module
 
 # ----------------------------------------------------------------------- there and back
 

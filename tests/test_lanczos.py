@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator as ScipyOperator
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator as ScipyOperator, eigsh
 
 from nnmath_core._ext import _lanczos
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError, ShapeError

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator as ScipyOperator
-from scipy.sparse.linalg import aslinearoperator, cg, eigsh, lsmr
+from scipy.sparse.linalg import LinearOperator as ScipyOperator, aslinearoperator, cg, eigsh, lsmr
 from test_device_cuda import Array, stand_in  # noqa: F401 (a fixture)
 
 import nnmath_core as nm

@@ -24,6 +24,7 @@ from registry_checks import (
 
 import nnmath_core as nm  # noqa: F401  (declares the primitives)
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive
+from nnmath_core.errors import DomainError
 
 EVERY = registry_cases()
 SAMPLES = registry_cases(
@@ -70,7 +71,9 @@ def test_shape_rule_says_what_the_forward_function_makes(case):
     check_shape(case)
 
 
-CONVERTED = {"logsumexp", "softmax"}
+CONVERTED = set(
+    "logsumexp softmax alike rotation rotations gauge lu solve_triangular solve_banded sylvester sqrtm logm".split()
+)
 """Primitives that never see integers: the functions that use them convert first."""
 
 
@@ -83,7 +86,7 @@ def test_shape_rule_knows_what_becomes_of_integers(case, dtype):
     with np.errstate(all="ignore"):
         try:
             p(*operands, **case.params)
-        except (TypeError, np.linalg.LinAlgError):
+        except (TypeError, np.linalg.LinAlgError, DomainError):
             return  # NumPy has no such function of integers, or this matrix of integers is singular
         if p.name not in CONVERTED:
             check_shape(integers)
@@ -104,20 +107,28 @@ ANALYTIC = set(
     "expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh "
     "arctanh erf relu maximum minimum where reshape transpose broadcast_to concatenate pad flip "
     "slice unslice take scatter_add take_along_axis add_along_axis repeat sum prod max min cumsum "
-    "cumprod others recurrence share clip logsumexp softmax contract diagonal embed_diagonal "
-    "solve inv det cofactors".split()
+    "cumprod others recurrence share clip logsumexp softmax contract spmm sddmm diagonal embed_diagonal "
+    "sinc solve inv det cofactors convolve guarded solve_triangular lu solve_banded".split()
+) | set(
+    "airy dawsn digamma erfc erfcx erfi eval_chebyt eval_chebyu eval_gegenbauer eval_genlaguerre "
+    "eval_jacobi eval_laguerre eval_legendre exp1 fresnel gamma hyp1f1 iv kv kve lambertw log_ndtr "
+    "loggamma ndtr rgamma spence spherical_in spherical_kn wrightomega xlog1py xlogy".split()
 )
 """Primitives whose host function takes complex numbers and continues the real one analytically.
 
 Not among them: NumPy's or SciPy's function is real (arctan2, cbrt, hypot, logaddexp, remainder,
-expit), gives a real result (absolute, real, imag, slogdet, astype, norm), or conjugates (conj,
+fmod, ldexp, logaddexp2, expit), gives a real result (absolute, real, imag, slogdet, astype, norm), or conjugates (conj,
 cholesky).
 """
 
 
+BY_SCHUR = {"care", "dare", "expm", "logm", "sqrtm", "sylvester"}
+"""Analytic primitives in whose algorithm a tiny imaginary part may be lost among rounding errors of the real one."""
+
+
 @pytest.mark.parametrize("case", SMOOTH64)
 def test_jvp_agrees_with_the_complex_step_where_there_is_one(case):
-    if any(map(np.size, case.point)):
+    if any(map(np.size, case.point)) and case.primitive.name not in BY_SCHUR:
         assert takes_complex_steps(case) == (case.primitive.name in ANALYTIC)
 
 

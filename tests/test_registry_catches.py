@@ -242,6 +242,24 @@ def test_wrong_ways_back_are_reported(through, right):
             checks.check_mask(f, singular, regular, 0)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"forward": lambda be, x, *, slope: slope * x},
+        {"special": (Special("0", (0.0,), (1.0,), {"slope": 2.0}),)},
+    ],
+)
+def test_an_elementwise_primitive_with_parameters_cannot_be_declared(changes):
+    with pytest.raises(TypeError, match="'tanh_like': an elementwise primitive has no parameters"):
+        tanh_like(**changes)
+
+
+def test_samples_of_an_elementwise_primitive_have_no_parameters():
+    p = tanh_like(samples=lambda d: [sample(d.normal(3)), sample(d.normal(3), slope=2.0)])
+    with pytest.raises(TypeError, match="'tanh_like': an elementwise primitive has no parameters"):
+        p.draw_samples()
+
+
 def test_a_blanket_zero_is_reported():
     """A rule by which 0 times anything is 0 gives 0 for the derivative 1 of sqrt(x)**2 at 0."""
 

@@ -521,7 +521,10 @@ def command(tmp_path, monkeypatch, capsys):
         ("--out good.npz", "`out` must be a folder"),
         ("--out /proc/no", "cannot write to the folder"),
         ("--device tpu", 'must be "cpu", "cuda"'),
-        ("--device cuda:99", "CuPy is not installed|has no device|there is no|cuda:99"),
+        (
+            "--device cuda:99",
+            "CuPy is not installed|finds no NVIDIA driver|has no device|there is no|cuda:99",
+        ),
         ("--seed -1", "must be an integer >= 0"),
     ],
 )

@@ -11,11 +11,31 @@ from typing import TYPE_CHECKING, Any
 from nnmath_core._version import __version__
 
 if TYPE_CHECKING:  # what follows here says the same as the tables below, to type checkers
-    from nnmath_core import curvature, errors, nn, numpy, optim, solvers, special, typing, verify
+    from nnmath_core import (
+        curvature,
+        errors,
+        linalg,
+        nn,
+        numpy,
+        optim,
+        random,
+        signal,
+        solvers,
+        special,
+        stats,
+        typing,
+        verify,
+    )
     from nnmath_core._ext._autodiff import Tracer
+    from nnmath_core.autodiff.control import cond, fori_loop, scan, switch, while_loop
     from nnmath_core.autodiff.custom import checkpoint, custom_rule
+    from nnmath_core.autodiff.implicit import implicit_minimum, implicit_root
     from nnmath_core.autodiff.jacobian import hessian, jacfwd, jacobian, jacrev
+    from nnmath_core.autodiff.jet import jet
+    from nnmath_core.autodiff.ops.low_rank import LowRank
+    from nnmath_core.autodiff.ops.sparse_matrix import SparseMatrix
     from nnmath_core.autodiff.ops.update import at
+    from nnmath_core.autodiff.per_example import per_example_grad, per_example_norms
     from nnmath_core.autodiff.primitive import Primitive
     from nnmath_core.autodiff.transforms import (
         ggnvp,
@@ -54,6 +74,12 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     )
     from nnmath_core.io import batches, load, save
     from nnmath_core.program import Program, linearize, stage
+    from nnmath_core.program.sparse import (
+        hessian_sparsity,
+        jacobian_sparsity,
+        sparse_hessian,
+        sparse_jacobian,
+    )
     from nnmath_core.verify.gradients import check_grads, gradient_report
     from nnmath_core.verify.numerical import complex_step, numerical_gradient
 
@@ -64,12 +90,14 @@ __all__ = [
     "DomainError",
     "DtypeError",
     "GradientError",
+    "LowRank",
     "MemoryLimitError",
     "MissingDependency",
     "NnmathError",
     "Primitive",
     "Program",
     "ShapeError",
+    "SparseMatrix",
     "TraceError",
     "Tracer",
     "TreeError",
@@ -79,6 +107,7 @@ __all__ = [
     "check_grads",
     "checkpoint",
     "complex_step",
+    "cond",
     "curvature",
     "custom_rule",
     "default_device",
@@ -86,28 +115,44 @@ __all__ = [
     "device_of",
     "devices",
     "errors",
+    "fori_loop",
     "ggnvp",
     "grad",
     "gradient_report",
     "hessian",
+    "hessian_sparsity",
     "hvp",
+    "implicit_minimum",
+    "implicit_root",
     "jacfwd",
     "jacobian",
+    "jacobian_sparsity",
     "jacrev",
+    "jet",
     "jvp",
+    "linalg",
     "linearize",
     "load",
     "nn",
     "numerical_gradient",
     "numpy",
     "optim",
+    "per_example_grad",
+    "per_example_norms",
+    "random",
     "ravel_tree",
     "save",
+    "scan",
     "show_config",
+    "signal",
     "solvers",
+    "sparse_hessian",
+    "sparse_jacobian",
     "special",
     "stage",
+    "stats",
     "stop_gradient",
+    "switch",
     "synchronize",
     "to_device",
     "tree_leaves",
@@ -119,25 +164,41 @@ __all__ = [
     "verify",
     "vjp",
     "vmap",
+    "while_loop",
 ]
 
 _SUBMODULES = (
     "curvature",
     "errors",
+    "linalg",
     "nn",
     "numpy",
     "optim",
+    "random",
+    "signal",
     "solvers",
     "special",
+    "stats",
     "typing",
     "verify",
 )
 
 # module -> the public names whose home it is
 _HOMES = {
+    "autodiff.control": (
+        "cond",
+        "fori_loop",
+        "scan",
+        "switch",
+        "while_loop",
+    ),
     "autodiff.custom": (
         "checkpoint",
         "custom_rule",
+    ),
+    "autodiff.implicit": (
+        "implicit_minimum",
+        "implicit_root",
     ),
     "autodiff.jacobian": (
         "hessian",
@@ -145,8 +206,15 @@ _HOMES = {
         "jacobian",
         "jacrev",
     ),
+    "autodiff.jet": ("jet",),
+    "autodiff.ops.low_rank": ("LowRank",),
     "autodiff.ops.update": ("at",),
+    "autodiff.per_example": (
+        "per_example_grad",
+        "per_example_norms",
+    ),
     "autodiff.primitive": ("Primitive",),
+    "autodiff.ops.sparse_matrix": ("SparseMatrix",),
     "autodiff.transforms": (
         "ggnvp",
         "grad",
@@ -198,6 +266,12 @@ _HOMES = {
         "linearize",
         "stage",
     ),
+    "program.sparse": (
+        "hessian_sparsity",
+        "jacobian_sparsity",
+        "sparse_hessian",
+        "sparse_jacobian",
+    ),
     "verify.gradients": (
         "check_grads",
         "gradient_report",
@@ -210,6 +284,9 @@ _HOMES = {
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
+# Not public: opt_einsum looks for them in the package of an array's type, which is this one for a traced array.
+_BY_TYPE = ("einsum", "tensordot", "transpose")
+
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
@@ -218,6 +295,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
+    if name in _BY_TYPE:
+        return getattr(importlib.import_module(f"{__name__}.numpy"), name)
     raise AttributeError(
         f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
     )

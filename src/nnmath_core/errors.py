@@ -48,7 +48,7 @@ class TraceError(NnmathError, TypeError):
 
 
 class GradientError(NnmathError, AssertionError):
-    """A derivative disagrees with the differences of the function.
+    """A derivative does not exist, or disagrees with the differences of the function.
 
     Parameters
     ----------

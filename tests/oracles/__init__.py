@@ -5,7 +5,23 @@ Each oracle takes the operands and parameters of its primitive; operands are flo
 booleans, and so is the result. A file for each group of primitives.
 """
 
-from oracles import elementwise, index, linalg, reduce, shape  # noqa: F401  (register themselves)
+from oracles import (  # noqa: F401  (register themselves)
+    convolve,
+    elementwise,
+    factorisations,
+    fft,
+    floats,
+    index,
+    linalg,
+    order,
+    random,
+    reduce,
+    shape,
+    sparse,
+    special,
+    special_higher,
+    spectral,
+)
 from oracles.register import ORACLES
 
 __all__ = ["ORACLES"]

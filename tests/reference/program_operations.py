@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import scipy.special
 
-STORED = Path(__file__).with_name("random_programs.json")
+STORED = Path(__file__).with_name("random_programs.npz")
 
 # How often every operation occurs in the stored programs, at least.
 COVERAGE = 5
@@ -32,11 +33,12 @@ COVERAGE = 5
 
 @dataclass(frozen=True)
 class Functions:
-    """What an operation may call: NumPy's names, four special functions, functional updates."""
+    """What an operation may call: NumPy's names, SciPy's special and linalg, functional updates."""
 
     np: Any
     special: Any
     at: Callable[[Any], Any]
+    linalg: Any
 
 
 class _Updates:
@@ -66,7 +68,7 @@ class _Updates:
 
 def numpy_functions() -> Functions:
     """NumPy and SciPy: forward values that share no code with the package under test."""
-    return Functions(np, scipy.special, _Updates)
+    return Functions(np, scipy.special, _Updates, scipy.linalg)
 
 
 # Parameters ---------------------------------------------------------------------------------------
@@ -471,66 +473,76 @@ class Program:
         return "\n".join([*lines, f"vector output v{self.vector}, scalar output v{self.scalar}"])
 
 
-# File format: inputs, tangents and cotangents are multiples of 1/1024 (short and exact in decimal);
-# answers are hexadecimal floats, so that the file holds the very bits.
+# File format: a text with the steps and with the shapes and numbers of inputs, tangents and
+# cotangents, which are multiples of 1/1024; and all answers one after another.
 
 
-def array_to_json(x: Any, *, exact: bool) -> dict[str, Any]:
+def array_to_json(x: Any) -> dict[str, Any]:
     """Store an array as its shape and its numbers."""
     x = np.asarray(x, dtype=np.float64)
-    return {"shape": list(x.shape), "data": [v.hex() if exact else v for v in x.ravel().tolist()]}
+    return {"shape": list(x.shape), "data": x.ravel().tolist()}
 
 
 def array_from_json(stored: dict[str, Any]) -> np.ndarray:
     """Read an array that `array_to_json` stored."""
-    numbers = [float.fromhex(v) if isinstance(v, str) else float(v) for v in stored["data"]]
-    return np.array(numbers, dtype=np.float64).reshape(stored["shape"])
+    return np.array(stored["data"], dtype=np.float64).reshape(stored["shape"])
 
 
-def program_to_json(program: Program) -> dict[str, Any]:
-    """Store a program with its answers."""
+def save(header: dict[str, Any], programs: Sequence[Program], path: Path = STORED) -> None:
+    """Write header, programs and answers."""
+    numbers: list[np.ndarray] = []
 
-    def answer(value):
+    def shape_of_answer(value):
         if isinstance(value, tuple):
-            return [array_to_json(v, exact=True) for v in value]
-        return array_to_json(value, exact=True)
+            return [shape_of_answer(v) for v in value]
+        numbers.append(np.asarray(value, np.float64).ravel())
+        return {"shape": list(np.shape(value))}
 
-    return {
-        "name": program.name,
-        "inputs": [array_to_json(x, exact=False) for x in program.inputs],
-        "tangents": [array_to_json(x, exact=False) for x in program.tangents],
-        "cotangent": array_to_json(program.cotangent, exact=False),
-        "steps": program.steps,
-        "vector": program.vector,
-        "scalar": program.scalar,
-        "answers": {kind: answer(value) for kind, value in program.answers.items()},
-    }
-
-
-def program_from_json(stored: dict[str, Any]) -> Program:
-    """Read a program that `program_to_json` stored."""
-
-    def answer(value):
-        if isinstance(value, list):
-            return tuple(array_from_json(v) for v in value)
-        return array_from_json(value)
-
-    return Program(
-        name=stored["name"],
-        inputs=tuple(array_from_json(x) for x in stored["inputs"]),
-        tangents=tuple(array_from_json(x) for x in stored["tangents"]),
-        cotangent=array_from_json(stored["cotangent"]),
-        steps=stored["steps"],
-        vector=stored["vector"],
-        scalar=stored["scalar"],
-        answers={kind: answer(value) for kind, value in stored["answers"].items()},
-    )
+    stored = [
+        {
+            "name": p.name,
+            "inputs": [array_to_json(x) for x in p.inputs],
+            "tangents": [array_to_json(x) for x in p.tangents],
+            "cotangent": array_to_json(p.cotangent),
+            "steps": p.steps,
+            "vector": p.vector,
+            "scalar": p.scalar,
+            "answers": {kind: shape_of_answer(value) for kind, value in p.answers.items()},
+        }
+        for p in programs
+    ]
+    text = json.dumps({"header": header, "programs": stored}, separators=(",", ":")).encode()
+    np.savez_compressed(path, text=np.frombuffer(text, np.uint8), answers=np.concatenate(numbers))
 
 
 def load(path: Path = STORED) -> tuple[dict[str, Any], list[Program]]:
     """Read the stored file: its header (versions, seed, conditions) and its programs."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return stored["header"], [program_from_json(p) for p in stored["programs"]]
+    with np.load(path) as file:
+        stored = json.loads(bytes(file["text"]).decode())
+        numbers = file["answers"]
+    at = 0
+
+    def answer(value):
+        nonlocal at
+        if isinstance(value, list):
+            return tuple(answer(v) for v in value)
+        n = int(np.prod(value["shape"]))
+        at += n
+        return numbers[at - n : at].reshape(value["shape"])
+
+    return stored["header"], [
+        Program(
+            name=p["name"],
+            inputs=tuple(array_from_json(x) for x in p["inputs"]),
+            tangents=tuple(array_from_json(x) for x in p["tangents"]),
+            cotangent=array_from_json(p["cotangent"]),
+            steps=p["steps"],
+            vector=p["vector"],
+            scalar=p["scalar"],
+            answers={kind: answer(value) for kind, value in p["answers"].items()},
+        )
+        for p in stored["programs"]
+    ]
 
 
 def distance(ours: Any, answer: Any) -> tuple[float, float]:

@@ -50,7 +50,7 @@ class Draft:
         with np.errstate(all="raise"):
             try:
                 made = apply(step, self.values, numpy_functions())
-            except (FloatingPointError, np.linalg.LinAlgError):
+            except (FloatingPointError, ValueError, np.linalg.LinAlgError):
                 raise Rejected(name) from None
         for value in made:
             value = np.asarray(value)

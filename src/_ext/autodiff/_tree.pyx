@@ -5,10 +5,14 @@ is hashable and compares by structure, so that it can be the key of a cache. `fl
 known structure and builds nothing, which is what a call in a loop needs.
 
 In a dataclass the arrays are leaves and the rest is static, part of the structure: a field is a child when it holds an
-array, a NumPy scalar, a tracer, a dataclass, or a container with an array or a float somewhere inside. A Python number,
-a string, None, a function, a tuple of integers and whatever is marked `metadata={"static": True}` are static. A
-dataclass is rebuilt without `__init__`, because the leaves may be tracers, for which a check in `__post_init__` would
-fail.
+array, a NumPy scalar, a tracer, a dataclass, a registered node, or a container with an array or a float somewhere
+inside. A Python number, a string, None, a function, a tuple of integers and whatever is marked
+`metadata={"static": True}` are static. A dataclass is rebuilt without `__init__`, because the leaves may be tracers,
+for which a check in `__post_init__` would fail.
+
+Types of other libraries are leaves unless they are registered: a function takes an instance apart into its children and
+a `node`, which holds the rest, compares and hashes by it, and builds an instance from new children. Sparse matrices
+are such nodes: the stored entries are the child, the pattern is the rest.
 """
 
 cimport cython
@@ -26,9 +30,12 @@ cdef enum Kind:
     DICT = 4
     DATACLASS = 5
     NAMEDTUPLE = 6
+    REGISTERED = 7
 
 cdef dict _kinds = {list: LIST, tuple: TUPLE, dict: DICT, OrderedDict: DICT, type(None): NONE}
 cdef dict _fields = {}                    # dataclass -> (names of children, names of declared static fields)
+cdef dict _registered = {}                # type -> function: instance -> (names of children, children, node)
+cdef object _foreign = None               # type -> such a function, False or None: asked once for each new type
 cdef object _set = object.__setattr__
 cdef enum:
     MAX_DEPTH = 200                       # a list that contains itself would overflow the C stack
@@ -42,13 +49,15 @@ cdef class TreeDef:
     cdef object type
     cdef readonly tuple keys              # dict keys or names of dataclass fields
     cdef readonly tuple children
-    cdef object static                    # ((name, value), ...) of a dataclass, default_factory of a defaultdict
+    cdef object static                    # of a dataclass ((name, value), ...), else default_factory, or the node
     cdef readonly Py_ssize_t num_leaves
     cdef Py_hash_t _hash
 
     def __hash__(self):
         if self._hash == 0:
             static = tuple([(name, static_hash(v)) for name, v in self.static]) if self.kind == DATACLASS else None
+            if self.kind == REGISTERED:
+                static = self.static
             self._hash = hash((<int>self.kind, self.type, self.keys, self.children, static)) or 1
         return self._hash
 
@@ -61,7 +70,8 @@ cdef class TreeDef:
         o = <TreeDef>other
         return (self.kind == o.kind and self.type is o.type and self.num_leaves == o.num_leaves
                 and self.keys == o.keys and self.children == o.children
-                and (same_fields(self.static, o.static) if self.kind == DATACLASS else self.static is o.static))
+                and (same_fields(self.static, o.static) if self.kind == DATACLASS else
+                     self.static == o.static if self.kind == REGISTERED else self.static is o.static))
 
     def __repr__(self):
         return f"TreeDef({render(self)})"
@@ -143,11 +153,12 @@ cdef str render(TreeDef d):
         return "(" + ", ".join([render(c) for c in d.children]) + ("," if len(d.children) == 1 else "") + ")"
     if d.kind == DICT:
         return "{" + ", ".join([f"{k!r}: {render(c)}" for k, c in zip(d.keys, d.children)]) + "}"
-    parts = {k: render(c) for k, c in zip(d.keys if d.kind == DATACLASS else d.type._fields, d.children)}
+    parts = {k: render(c) for k, c in zip(d.type._fields if d.kind == NAMEDTUPLE else d.keys, d.children)}
     if d.kind == DATACLASS:
         parts.update({k: shown(v) for k, v in d.static})
         parts = {k: parts[k] for k in d.type.__dataclass_fields__ if k in parts}
-    return d.type.__name__ + "(" + ", ".join([f"{k}={v}" for k, v in parts.items()]) + ")"
+    text = ", ".join([f"{k}={v}" for k, v in parts.items()])
+    return f"{d.type.__name__}({text}, {d.static!r})" if d.kind == REGISTERED else f"{d.type.__name__}({text})"
 
 
 cdef TreeDef make(Kind kind, object type_, tuple keys, tuple children, object static):
@@ -159,6 +170,28 @@ cdef TreeDef make(Kind kind, object type_, tuple keys, tuple children, object st
         d.num_leaves += c.num_leaves
     return d
 
+
+def register_node(type_, take_apart):
+    """Make the instances of a type nodes: ``take_apart(x) -> (names of children, children, node)``.
+
+    ``node.type`` is the type that a message names, ``node.build(children)`` makes an instance.
+    """
+    _registered[type_] = take_apart
+    _kinds[type_] = REGISTERED
+
+
+def install_foreign(f):
+    """Hand in ``f(type)``, asked when a type is met for the first time.
+
+    It returns a function for `register_node`, False for a leaf, or None where it knows nothing.
+    """
+    global _foreign
+    _foreign = f
+    for t in [t for t, kind in _kinds.items() if kind == LEAF or kind == DICT]:
+        if t not in (dict, OrderedDict):
+            del _kinds[t]                 # decided without it
+
+
 cdef TreeDef _leaf = make(LEAF, None, (), (), None)
 cdef TreeDef _none = make(NONE, None, (), (), None)
 leaf_def = _leaf
@@ -168,7 +201,12 @@ cdef Kind kind_of(object t) except *:
     k = _kinds.get(t)
     if k is not None:
         return k
-    if "__dataclass_fields__" in dir(t) and hasattr(t, "__dataclass_fields__"):
+    take_apart = None if _foreign is None else _foreign(t)
+    if take_apart is not None:
+        kind = REGISTERED if take_apart else LEAF
+        if take_apart:
+            _registered[t] = take_apart
+    elif "__dataclass_fields__" in dir(t) and hasattr(t, "__dataclass_fields__"):
         fields = [f for f in t.__dataclass_fields__.values() if f._field_type.name == "_FIELD"]
         _fields[t] = (tuple([f.name for f in fields if not f.metadata.get("static")]),
                       tuple([f.name for f in fields if f.metadata.get("static")]))
@@ -210,7 +248,7 @@ cdef bint is_child(object v, TreeDef c, list out, Py_ssize_t mark):
     """Whether the field that holds v, whose leaves are in `out` from `mark` on, is a child of its dataclass."""
     if c.kind == LEAF:
         return is_array(v)
-    return c.kind == DATACLASS or (c.kind != NONE and holds_array(out, mark))
+    return c.kind == DATACLASS or c.kind == REGISTERED or (c.kind != NONE and holds_array(out, mark))
 
 
 cdef TreeDef walk(object x, list out, int depth):
@@ -246,6 +284,11 @@ cdef TreeDef walk(object x, list out, int depth):
                 del out[mark:]
                 static.append((name, v))
         return make(DATACLASS, t, tuple(names), tuple(children), tuple(static))
+    if k == REGISTERED:
+        keys, parts, node = _registered[t](x)
+        for v in parts:
+            children.append(walk(v, out, depth + 1))
+        return make(REGISTERED, node.type, keys, tuple(children), node)
     for v in x:
         children.append(walk(v, out, depth + 1))
     return make(k, t, (), tuple(children), None)
@@ -267,6 +310,16 @@ cdef bint walk_like(object x, TreeDef d, list out):
         return True
     if d.kind == NONE:
         return x is None
+    if d.kind == REGISTERED:
+        if kind_of(type(x)) != REGISTERED:
+            return False
+        _, parts, node = _registered[type(x)](x)
+        if len(parts) != len(d.children) or not (node is d.static or node == d.static):
+            return False
+        for i in range(len(d.children)):
+            if not walk_like(parts[i], <TreeDef>d.children[i], out):
+                return False
+        return True
     if type(x) is not d.type:
         return False
     if d.kind == DICT:
@@ -323,6 +376,8 @@ cdef object build(TreeDef d, list leaves, Py_ssize_t *at):
             _set(o, name, v)
         return o
     items = [build(<TreeDef>c, leaves, at) for c in d.children]
+    if d.kind == REGISTERED:
+        return d.static.build(items)
     if d.kind == LIST:
         return items
     return tuple(items) if d.kind == TUPLE else d.type(*items)
@@ -342,7 +397,7 @@ cdef list steps(TreeDef d):
     """What leads from a node to each of its children, as it is written."""
     if d.kind == DICT:
         return [f"[{k!r}]" for k in d.keys]
-    if d.kind == DATACLASS:
+    if d.kind == DATACLASS or d.kind == REGISTERED:
         return [f".{k}" for k in d.keys]
     if d.kind == NAMEDTUPLE:
         return [f".{k}" for k in d.type._fields]

@@ -63,3 +63,27 @@ def is_batched(x):
     while isinstance(x, Tracer) and not isinstance(x, (BatchTracer, StageTracer)):
         x = (<Tracer>x).value
     return isinstance(x, BatchTracer)
+
+
+def is_differentiated(x):
+    """Whether a transformation, vmap and stage apart, wants a derivative of x, at whatever depth."""
+    while isinstance(x, Tracer) and not isinstance(x, StageTracer):
+        if not isinstance(x, BatchTracer):
+            return True
+        x = (<Tracer>x).value
+    return False
+
+
+def batches_of(x):
+    """The ids of the batches that a tracer is one example of, newest first."""
+    cdef list ids = []
+    while is_tracer(x) and type(x) is not StageTracer:
+        if type(x) is BatchTracer:
+            ids.append((<Tracer>x).trace.id)
+        x = (<Tracer>x).value
+    return ids
+
+
+def batch_of(BatchTracer x):
+    """The values of all examples, batch axis first."""
+    return x.value

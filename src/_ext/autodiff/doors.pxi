@@ -496,28 +496,40 @@ def vmap_door(f, tuple args, dict kw, list axes, Py_ssize_t size, out_axes_of):
     return unflatten(out_def, results)
 
 
-def stage_door(f, tuple args):
-    """``(recording, outputs, out_def)``: f with a variable for each leaf of args; an output is a Var or a scalar."""
+def stage_door(f, tuple args, str who="stage", bint by_reference=False, bint branch=False):
+    """``(recording, outputs, out_def)``: f with a variable for each leaf of args; an output is a Var or a scalar.
+
+    With `branch` nothing runs now that has a traced operand, a tracer that f closes over included.
+    """
     cdef StageTrace tr = StageTrace.__new__(StageTrace)
+    cdef object around = None
     cdef list leaves, tracers = [], outputs = []
     cdef Var v
+    tr.kind, tr.recording.by_reference = who, by_reference
     leaves, d = flatten(args)
     for x in leaves:
         v = tr.recording.new(shape_of(x), dtype_of(x))
         tr.recording.inputs.append(v)
         tracers.append(new_stage_tracer(tr, v, FLAG_ARGUMENT))
+    if branch:
+        around = getattr(_innermost_branch, "trace", None)
+        _innermost_branch.trace = tr
+        add_branches(1)
     try:
-        out = call("stage", f, unflatten(d, tracers), None, False)
+        out = call(who, f, unflatten(d, tracers), None, False)
         flat, out_def = flatten(out)
         for o in flat:
-            check_output("stage", o, tr)
-            check_value("stage", o)
+            check_output(who, o, tr)
+            check_value(who, o)
             outputs.append(tr.operand(o))
     finally:
         tr.alive = False
+        if branch:
+            _innermost_branch.trace = around
+            add_branches(-1)
     return tr.recording, outputs, out_def
 
 
-for _cls in (Tracer, GradTracer, JvpTracer, BatchTracer, StageTracer):
+for _cls in (Tracer, GradTracer, JvpTracer, BatchTracer, StageTracer, JetTracer):
     hide_sequence(_cls)
 del _cls

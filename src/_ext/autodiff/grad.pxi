@@ -405,6 +405,8 @@ cdef int step(Heap h, Node n, bint consume) except -1:
     cdef PrimitiveBase p = n.p
     cdef Node par
     n.ct = n.live = None
+    if p is _again:
+        return run_again(h, n, <list>g, consume)
     if live is not None and p is not _pick and p.accumulate is None:
         # entries that are masked may divide by zero; what they give is discarded, so NumPy shall not warn of it
         with _errstate(all="ignore"):
@@ -420,7 +422,7 @@ cdef int step(Heap h, Node n, bint consume) except -1:
         if par.ct is None:
             par.ct = [None] * len(par.y)
             h.push(par)
-        par.ct[n.index] = g
+        par.ct[n.index] = (g, live) if par.p is _again else g
         return 0
     return step_elementwise(h, n, p, g, live, consume)
 
@@ -535,6 +537,8 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
         if c is not None:
             return give(h, <Node>parents[0], c, None if live is None else p.through(live, 0, xs, y, **kw))
     if p.joint:
+        if p.inline is not None:
+            kw = {**kw, "needs": tuple([par is not None for par in parents])}
         for par, c in zip(parents, (<object>PyTuple_GET_ITEM(p.vjp, 0))(g, xs, y, **kw)):
             if par is not None and c is not None:
                 give(h, par, c, None)

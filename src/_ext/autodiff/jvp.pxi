@@ -89,13 +89,22 @@ cdef object jvp_general(JvpTrace tr, PrimitiveBase p, tuple xs, dict kw):
             vals.append(x)
             tangents.append(None)
     v = tuple(vals)
-    y = bind(p, v, kw)
+    if p.inline is not None:             # control flow: one pass for values and tangents
+        y, t = (<object>PyTuple_GET_ITEM(p.jvp, 0))(tangents, v, **params)
+        refuse_closure(p, tr, y)
+        refuse_closure(p, tr, t)
+    else:
+        y = bind(p, v, kw)
     if not p.differentiable or (not p.several and not is_inexact(typenum(y))):
         return y
+    if p.adapt is not None:
+        y = p.adapt(tangents, v, y, **params)
     if p.linear:
         # jointly linear in all operands: an operand without a tangent contributes zero
         t = bind(p, tuple([_zeros(v[i], shape_of(v[i]), dtype_of(v[i])) if tangents[i] is None else tangents[i]
                            for i in range(k)]), kw)
+    elif p.inline is not None:
+        pass
     elif p.joint:
         refuse_closure(p, tr, y)
         t = (<object>PyTuple_GET_ITEM(p.jvp, 0))(tangents, v, y, **params)
@@ -174,7 +183,7 @@ cdef object sum_all(Tracer x):
     cdef object y, t
     cdef Trace tr = x.trace
     cdef Node n
-    if type(tr) is not GradTrace and type(tr) is not JvpTrace:
+    if open_branches() or (type(tr) is not GradTrace and type(tr) is not JvpTrace):
         return None
     if is_tracer(v):
         y = sum_all(<Tracer>v)

@@ -42,6 +42,8 @@ cdef class PrimitiveBase:
     cdef readonly object selects, through, shape_rule, batch_rule
     cdef readonly object accumulate       # of a selection: adds a cotangent into the operand's, in place
     cdef readonly object shield           # hides from the rules what only structural zeros were made of
+    cdef readonly object inline           # of control flow: runs an equation on tracers, by what is known of them
+    cdef readonly object adapt            # of outputs that are not unique: the choice that a tangent asks for
     cdef readonly tuple vjp, jvp
     cdef readonly tuple differentiable_outputs   # of several outputs; None: all of them
     cdef unsigned int keep[MAX_RULES]
@@ -49,13 +51,14 @@ cdef class PrimitiveBase:
 
     def __init__(self, name, *, host, elementwise, linear, multilinear, differentiable, variadic, view, selects,
                  through, shape, batch, vjp, jvp, keeps, joint=False, several=False, differentiable_outputs=None,
-                 accumulate=None, shield=None):
+                 accumulate=None, shield=None, inline=None, adapt=None):
         cdef int i
         cdef unsigned int mask
         self.name, self.host = name, host
         self.elementwise, self.linear, self.multilinear = elementwise, linear, multilinear
         self.differentiable, self.variadic, self.view = differentiable, variadic, view
         self.joint, self.several, self.accumulate, self.shield = joint, several, accumulate, shield
+        self.inline, self.adapt = inline, adapt
         self.selects, self.through, self.shape_rule, self.batch_rule = selects, through, shape, batch
         self.vjp, self.jvp, self.differentiable_outputs = tuple(vjp), tuple(jvp), differentiable_outputs
         for i in range(MAX_RULES):

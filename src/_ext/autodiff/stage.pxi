@@ -20,15 +20,17 @@ cdef class Recording:
     """Equations ``(primitive, operands, outputs, params)`` in order, input variables and captured arrays.
 
     An operand is a `Var` or a scalar. Captured arrays are copies and read-only: what the user does to the originals
-    later does not change what was recorded.
+    later does not change what was recorded. With `by_reference`, for what runs at once, they are the originals.
     """
     cdef readonly list equations, inputs
     cdef readonly dict constants          # Var -> array
     cdef dict captured                    # id(array) -> (Var, array); the array is kept so that its id stays its own
     cdef Py_ssize_t count
+    cdef bint by_reference
 
     def __cinit__(self):
         self.equations, self.inputs, self.constants, self.captured, self.count = [], [], {}, {}, 0
+        self.by_reference = False
 
     cdef Var new(self, tuple shape, object dtype):
         cdef Var v = Var.__new__(Var)
@@ -47,7 +49,7 @@ cdef class Recording:
         if isinstance(x, Tracer) and not (<Tracer>x).trace.alive:
             dead("stage", (<Tracer>x).trace)
         v = self.new(shape_of(x), dtype_of(x))
-        if isinstance(x, Tracer):          # of an older trace: stays what it is
+        if self.by_reference or isinstance(x, Tracer):     # a tracer of an older trace stays what it is
             self.constants[v] = x
         else:
             copy = x.copy()
@@ -81,9 +83,9 @@ cdef class StageTrace(Trace):
         self.recording = Recording.__new__(Recording)
 
     cdef object truth(self, Tracer x):
-        raise TraceError("stage: `if`, `while`, `bool()` or `and` needs the value of a staged array, which does not "
-                         "exist yet. Write np.where(condition, a, b), or decide on something known while tracing "
-                         "(a shape, a static argument).")
+        raise TraceError(f"{self.kind}: `if`, `while`, `bool()` or `and` needs the value of a staged array, which does "
+                         "not exist yet. Write np.where(condition, a, b), nm.cond or nm.while_loop, or decide on "
+                         "something known while tracing (a shape, a static argument).")
 
     cdef object operand(self, object x):
         if isinstance(x, Tracer) and (<Tracer>x).trace is self:
@@ -114,6 +116,18 @@ cdef class StageTrace(Trace):
         return tuple([new_stage_tracer(self, v, 0) for v in outs])
 
 
+# A branch that may not run must not run while it is traced. So while the function of one is called, operations on what
+# it closes over are recorded with the rest. This alone depends on the thread: another one, which cannot know of the
+# branch, runs such operations at once, as they run everywhere else. While no thread traces one, nobody asks for it.
+cdef object _innermost_branch = threading.local()
+
+
+cdef Trace enclosing(Trace t):
+    """The trace that processes an operation on tracers of t: the branch that this thread traces, when it is newer."""
+    cdef Trace branch = getattr(_innermost_branch, "trace", None)
+    return t if branch is None or branch.id < t.id else branch
+
+
 cdef inline StageTracer new_stage_tracer(StageTrace tr, Var v, int flags):
     cdef StageTracer t = StageTracer.__new__(StageTracer)
     t.trace, t.value, t.slot, t.flags = tr, v, None, flags
@@ -127,7 +141,11 @@ def replay(list equations, dict env):
     that the next value finds their memory, warm.
     """
     for p, ins, outs, params, spent in equations:
-        y = bind(<PrimitiveBase>p, tuple([env[x] if type(x) is Var else x for x in ins]), params if params else None)
+        if (<PrimitiveBase>p).inline is not None:
+            y = (<PrimitiveBase>p).inline(*[env[x] if type(x) is Var else x for x in ins], **params)
+        else:
+            y = bind(<PrimitiveBase>p, tuple([env[x] if type(x) is Var else x for x in ins]),
+                     params if params else None)
         if not (<PrimitiveBase>p).several:
             env[outs[0]] = y
         else:

@@ -37,7 +37,7 @@ cdef class Tracer:
     """
     cdef Trace trace
     cdef object value         # a plain value, or a tracer of an older trace; for staging a Var
-    cdef object slot          # GradTracer: Node; JvpTracer: tangent. Here, so that all tracers share one freelist
+    cdef object slot          # GradTracer: Node; JvpTracer: tangent; JetTracer: series. In one slot, for one freelist
     cdef int flags
 
     __array_priority__ = 1000
@@ -226,6 +226,10 @@ cdef class Tracer:
     def __ror__(self, o): return _operators["or"](o, self)
     def __xor__(self, o): return _operators["xor"](self, o)
     def __rxor__(self, o): return _operators["xor"](o, self)
+    def __lshift__(self, o): return _operators["lshift"](self, o)
+    def __rlshift__(self, o): return _operators["lshift"](o, self)
+    def __rshift__(self, o): return _operators["rshift"](self, o)
+    def __rrshift__(self, o): return _operators["rshift"](o, self)
     def __lt__(self, o): return _operators["lt"](self, o)
     def __le__(self, o): return _operators["le"](self, o)
     def __gt__(self, o): return _operators["gt"](self, o)
@@ -320,6 +324,8 @@ cdef Tracer constant_in(Trace tr, object value):
         return new_grad_tracer(<GradTrace>tr, value, n, 0)
     if type(tr) is JvpTrace:
         return new_jvp_tracer(<JvpTrace>tr, value, _zeros(value, shape_of(value), dtype_of(value)), 0)
+    if type(tr) is JetTrace:
+        return jet_tracer(<JetTrace>tr, value, (<JetTrace>tr).series.given([None]))
     raise TraceError(f"{tr.kind}: an operator in place gave a plain value. Write x = x + y instead of x += y.")
 
 
@@ -348,13 +354,16 @@ cdef int dead(object who, Trace t) except -1:
 
 
 cdef inline bint is_tracer(object x):
-    """isinstance(x, Tracer) by four comparisons of pointers: there are no other tracers."""
+    """isinstance(x, Tracer) by five comparisons of pointers: there are no other tracers."""
     t = type(x)
-    return t is GradTracer or t is JvpTracer or t is BatchTracer or t is StageTracer
+    return t is GradTracer or t is JvpTracer or t is BatchTracer or t is StageTracer or t is JetTracer
 
 
 cdef inline object admit(object x):
-    """An operand as it may enter a primitive: arrays and scalars as they are, anything else converted or refused."""
+    """An operand as it may enter a primitive: arrays and scalars as they are, anything else converted or refused.
+
+    NotImplemented for a matrix with structure (sparse, of low rank), for which a function in Python speaks.
+    """
     if cnp.PyArray_CheckExact(x) or is_tracer(x) or cnp.PyArray_IsAnyScalar(x):
         return x
     return _admit(x)
@@ -373,7 +382,11 @@ cdef object bind(PrimitiveBase p, tuple xs, dict kw):
         elif not on_host(x):
             strange = True
     if strange:
-        xs = tuple([admit(x) for x in xs])
+        ys = tuple([admit(x) for x in xs])
+        for y in ys:
+            if y is NotImplemented:
+                return _operators["structured"](p, xs, kw)
+        xs = ys
     if top is None:
         if p.elementwise and kw is None:
             if PyTuple_GET_SIZE(xs) == 1:
@@ -381,6 +394,8 @@ cdef object bind(PrimitiveBase p, tuple xs, dict kw):
             if PyTuple_GET_SIZE(xs) == 2:
                 return run2(p, <object>PyTuple_GET_ITEM(xs, 0), <object>PyTuple_GET_ITEM(xs, 1))
         return run(p, xs, kw)
+    if open_branches():
+        top = enclosing(top)
     if not top.alive:
         dead(p.name, top)
     return top.process(p, xs, kw)
@@ -390,8 +405,11 @@ cdef inline object bind1(PrimitiveBase p, object x):
     """`bind` of an elementwise primitive of one operand."""
     cdef Trace t
     if not is_tracer(x):
-        return run1(p, admit(x))
+        y = admit(x)
+        return _operators["structured"](p, (x,), None) if y is NotImplemented else run1(p, y)
     t = (<Tracer>x).trace
+    if open_branches():
+        t = enclosing(t)
     if not t.alive:
         dead(p.name, t)
     if type(t) is GradTrace:
@@ -412,11 +430,19 @@ cdef inline object bind2(PrimitiveBase p, object a, object b):
         if t is None or u.id > t.id:
             t = u
     if not (on_host(a) or is_tracer(a)):
-        a = _admit(a)
+        x = _admit(a)
+        if x is NotImplemented:
+            return _operators["structured"](p, (a, b), None)
+        a = x
     if not (on_host(b) or is_tracer(b)):
-        b = _admit(b)
+        x = _admit(b)
+        if x is NotImplemented:
+            return _operators["structured"](p, (a, b), None)
+        b = x
     if t is None:
         return run2(p, a, b)
+    if open_branches():
+        t = enclosing(t)
     if not t.alive:
         dead(p.name, t)
     if type(t) is GradTrace:

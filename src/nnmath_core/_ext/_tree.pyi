@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 @final
@@ -24,6 +24,10 @@ class TreeDef:
 
 leaf_def: TreeDef
 
+def register_node(type_: type, take_apart: Callable[[Any], tuple[Any, ...]]) -> None: ...
+def install_foreign(
+    f: Callable[[type], Callable[[Any], tuple[Any, ...]] | bool | None],
+) -> None: ...
 def flatten(tree: Any) -> tuple[list[Any], TreeDef]: ...
 def flatten_like(tree: Any, treedef: TreeDef) -> list[Any] | None: ...
 def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Any: ...

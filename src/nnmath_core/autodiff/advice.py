@@ -23,7 +23,6 @@ import numpy as np
 
 from nnmath_core._ext import _autodiff as core
 from nnmath_core._ext._autodiff import Tracer
-from nnmath_core.autodiff.ops import elementwise
 from nnmath_core.autodiff.ops.conventions import numpy_functions, ufuncs
 from nnmath_core.errors import TraceError
 
@@ -138,7 +137,7 @@ _OTHERWISE = {
     "float": "Stay with arrays (np.exp(x), not math.exp(x); y = nm.at(y)[i].set(x), not y[i] = x).",
     "int": "Stay with arrays; for indices use x.astype(int), which carries no derivative.",
     "complex": "Stay with arrays.",
-    "index": "Use np.take(a, i), or nm.value_of(x) for a number without derivative.",
+    "index": "Use nnmath_core.numpy.take(a, i), or nm.value_of(x) for a number without derivative.",
 }
 
 
@@ -157,10 +156,10 @@ def explain(what: str, x: Any) -> str:
 
 
 SPARSE = (
-    "Sparse matrices have no derivative rule: write a.toarray() @ x, or nm.custom_rule(lambda x: a @ x, "
-    "jvp=lambda xs, ts: a @ ts[0], vjp=lambda xs, y, g: (a.T @ g,))(x)."
+    "SciPy would convert it. A product: nnmath_core.numpy.matmul(a, x) instead of a @ x; x @ a is traced as it stands. "
+    "A multiple or a product by entries: nm.SparseMatrix(a) * x. Others: a.toarray()."
 )
-"""The derivative of a product with a sparse matrix is the product itself, so that two short rules say it."""
+"""SciPy's operators convert what they do not know; a tracer's, and our functions, know sparse matrices."""
 
 
 def _hint(what: str, site: _Site) -> str | None:
@@ -170,12 +169,16 @@ def _hint(what: str, site: _Site) -> str | None:
         return "pandas asks for plain numbers: write a.to_numpy() in the place of its a, as in a.to_numpy() @ x."
     if any(re.search(r"[\\/]scipy[\\/]sparse\b", folder) for folder in folders):
         return SPARSE
+    if any(re.search(r"[\\/]scipy[\\/]stats\b", folder) for folder in folders):
+        return (
+            "scipy.stats converts its arguments: write nnmath_core.stats, which has its densities."
+        )
     if any(re.search(r"[\\/]numpy[\\/]ma\b", folder) for folder in folders):
         return "A masked array cannot take part in a traced computation. Fill it: a.filled(value)."
     if site.storing:
         return "Write y = nm.at(y)[i].set(x) instead of y[i] = x."
     if isinstance(site.node, ast.Call):
-        return _hint_for_call(what, site, site.node)
+        return _hint_for_call(what, site, site.node) or _hint_for_scipy(folders)
     if isinstance(site.node, ast.Subscript):
         return _hint_for_index(site, site.node)
     if isinstance(site.node, ast.BinOp) and isinstance(site.node.op, ast.Mod):
@@ -183,9 +186,33 @@ def _hint(what: str, site: _Site) -> str | None:
     return None
 
 
+_TRACED_PARTS = {
+    "fft": "np.fft",
+    "linalg": "nnmath_core.linalg",
+    "signal": "nnmath_core.signal",
+    "special": "nnmath_core.special",
+    "stats": "nnmath_core.stats",
+}
+
+
+def _hint_for_scipy(folders: list[str]) -> str | None:
+    """The namespace that stands for the part of SciPy that was called, the outermost of these folders."""
+    parts = [found[1] for f in folders if (found := re.search(r"(?:^|[\\/])scipy[\\/](\w+)", f))]
+    if not parts:
+        return None
+    if parts[-1] in _TRACED_PARTS:
+        return (
+            f"scipy.{parts[-1]} converts its arguments where it is not a ufunc: write {_TRACED_PARTS[parts[-1]]}, "
+            "which has most of its functions."
+        )
+    return f"scipy.{parts[-1]} converts its arguments: give its function a rule, nm.custom_rule or nm.implicit_root."
+
+
 _JOINING = {"stack", "concatenate", "concat", "hstack", "vstack", "dstack", "column_stack", "block"}
 _CONVERTING = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray"}
-_MATH = {"pow": "power", "fabs": "abs", "fsum": "sum", "fmod": "remainder"}
+_ASKING_ONE = {"max", "min", "nan_to_num", "pad", "piecewise", "prod", "select", "sum", "take"}
+"""Functions of NumPy that do not dispatch on all of the arguments that may be traced; those of ours do."""
+_MATH = {"pow": "power", "fabs": "abs", "fsum": "sum"}
 
 
 def _hint_for_call(what: str, site: _Site, call: ast.Call) -> str | None:
@@ -203,6 +230,9 @@ def _hint_for_call(what: str, site: _Site, call: ast.Call) -> str | None:
         return None
     if re.search(r"\b(rng|random|default_rng)\b", owner) or "random" in home:
         return "Write mean + scale * rng.standard_normal(shape)."
+    first = bool(call.args) and site.is_list(call.args[0]) and name != "select"
+    if home.startswith("numpy") and name in _ASKING_ONE and not first:
+        return f"NumPy looks for traced values in the array alone: write nnmath_core.numpy.{name}(...)."
     lists = any(map(site.is_list, call.args))
     if lists and name in _CONVERTING:
         return "Join traced values with np.stack([...]) or np.concatenate([...])."
@@ -210,24 +240,25 @@ def _hint_for_call(what: str, site: _Site, call: ast.Call) -> str | None:
         return "Leave out the conversion: x is an array already."
     if name in ("full", "full_like"):
         return "Write x * np.ones(shape)."
-    if name in ("linspace", "arange"):
+    if name == "arange":
         return "Write start + step * np.arange(n)."
     if lists and name in _JOINING and home.startswith("numpy"):
         return f"The parts are lists themselves: join each of them, {text}([np.stack([...]), ...])."
     if lists and home.startswith("numpy"):
         return f"NumPy would convert the list: write {text}(np.stack([...]))."
     if home.startswith("scipy"):
-        return (
-            "SciPy functions that are not ufuncs convert their arguments: use nnmath_core.special, nnmath_core.numpy "
-            "or np.linalg."
-        )
+        return _hint_for_scipy([home.replace(".", os.sep)])
+    if isinstance(f, np.vectorize):
+        return _INSTEAD["vectorize"]
+    if home.startswith("numpy.polynomial"):
+        return "Write np.polyval(c[::-1], x), whose coefficients begin with the highest power."
     if name == "dot":
         return "Write a @ x instead of a.dot(x)."
     if (
         isinstance(getattr(f, "__self__", None), np.ndarray)
         and getattr(np, name, None) in numpy_functions
     ):
-        return f"Write np.{name}(a, ...) instead of a.{name}(...)."
+        return f"Write nnmath_core.numpy.{name}(a, ...) instead of a.{name}(...)."
     return None
 
 
@@ -238,8 +269,8 @@ def _hint_for_index(site: _Site, node: ast.Subscript) -> str:
     if base == "CClass":
         return "Join traced values with np.column_stack([...])."
     if any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)):
-        return "The bounds of a slice are plain integers: choose entries with np.take(a, i)."
-    return "Index an ordinary array by a traced one with np.take(a, i)."
+        return "The bounds of a slice are plain integers: choose entries with nnmath_core.numpy.take(a, i)."
+    return "Index an ordinary array by a traced one with nnmath_core.numpy.take(a, i)."
 
 
 # -------------------------------------------------------------------------------------------- functions without a rule
@@ -248,34 +279,17 @@ def _name(f: Any) -> str:
 
 
 def unknown_ufunc(ufunc: Any, xs: tuple[Any, ...], kw: dict[str, Any]) -> Any:
-    """A ufunc without a row: SciPy's erf and expit are found by identity, others are refused by name."""
-    name = _name(ufunc)
-    special = sys.modules.get("scipy.special")
-    if special is not None and getattr(special, name, None) is ufunc:
-        if name in ("erf", "expit"):
-            core.install(ufuncs={ufunc: getattr(elementwise, name)})
-            return getattr(elementwise, name)(*xs)
-        if getattr(np, name, None) in ufuncs:
-            raise TraceError(
-                f"scipy.special.{name} has no derivative rule. Write np.{name}, which has one."
-            )
+    """A ufunc without a row: refused by name."""
     raise TraceError(
-        f"{name}: this ufunc has no derivative rule. Write it with functions that have one, or give it a "
+        f"{_name(ufunc)}: this ufunc has no derivative rule. Write it with functions that have one, or give it a "
         "rule with nm.custom_rule."
     )
 
 
 _IN_PLACE = {"copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis"}
 _INSTEAD = {
-    "linspace": "Write start + (stop - start) * np.arange(n) / (n - 1).",
-    "geomspace": "Write np.exp(...) of an even spacing.",
-    "logspace": "Write np.power(base, ...) of an even spacing.",
     "full": "Write x * np.ones(shape).",
     "vectorize": "Write the function with array operations, or use nm.vmap.",
-    "apply_along_axis": "Use nm.vmap.",
-    "median": "Write it with np.sort(x).",
-    "quantile": "Write it with np.sort(x).",
-    "percentile": "Write it with np.sort(x).",
 }
 _PRINTING = {"array_repr", "array_str", "array2string", "save", "savez", "savetxt"}
 
@@ -311,11 +325,12 @@ class MissingAttribute(TraceError, AttributeError):
 
 
 _MEMORY = "Ask its value: nm.value_of(x).{}."
+_SHARED = "It would share memory that has lost its derivative. For the number: nm.value_of(x)."
 MISSING_ATTRIBUTES = {
-    "argpartition": "Write np.argsort(x).",
+    "__dlpack__": _SHARED,
+    "__dlpack_device__": _SHARED,
     "base": _MEMORY,
     "byteswap": "Convert the array before it is traced.",
-    "choose": "Write np.where(condition, a, b), or np.take_along_axis(np.stack(choices), i, 0).",
     "ctypes": _MEMORY,
     "data": _MEMORY,
     "dump": _MEMORY,
@@ -330,7 +345,6 @@ MISSING_ATTRIBUTES = {
     "setfield": "It cannot be written into. Write x = nm.at(x)[i].set(v).",
     "setflags": _MEMORY,
     "strides": _MEMORY,
-    "to_device": "Move what is passed in: nm.to_device(x, device) before the transformation.",
     "tobytes": _MEMORY,
     "tostring": _MEMORY,  # gone since NumPy 2.3
     "tofile": _MEMORY,

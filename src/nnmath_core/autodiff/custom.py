@@ -6,27 +6,23 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from nnmath_core._ext._autodiff import (
     Aval,
-    Tracer,
     aval_of,
-    dtype_of,
-    jvp_door,
-    shape_of,
+    recomputed,
     stage_door,
-    vjp_door,
 )
 from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import expand_batch, is_traced
+from nnmath_core.autodiff.ops.join import stack
 from nnmath_core.autodiff.primitive import Primitive
 from nnmath_core.autodiff.transforms import vmap
-from nnmath_core.autodiff.wiring import tangent_value, transpose_of, zeros
+from nnmath_core.autodiff.variables import carries, is_operand, zero
+from nnmath_core.autodiff.wiring import tangent_value, transpose_of
 from nnmath_core.checks import require_callable
-from nnmath_core.errors import TraceError, TreeError
+from nnmath_core.errors import ShapeError, TraceError, TreeError
 
-__all__ = ["checkpoint", "custom_rule"]
+__all__ = ["checkpoint", "custom_rule", "ruled"]
 
 Rule = Callable[..., Any]
 
@@ -84,13 +80,13 @@ def custom_rule(
         if rule is not None:
             require_callable("custom_rule", name, rule)
 
-    return _ruled("custom_rule", f, jvp, vjp)
+    return ruled("custom_rule", f, jvp, vjp)
 
 
-def _ruled(
-    who: str, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None
+def ruled(
+    who: str, f: Callable[..., Any], jvp: Rule | None, vjp: Rule | None, *, opaque: bool = False
 ) -> Callable[..., Any]:
-    """``f`` with these rules; ``who`` made it."""
+    """``f`` with these rules; ``who`` made it. ``opaque``: `vmap` calls ``f`` for each example, untraced."""
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kw: Any) -> Any:
@@ -104,7 +100,8 @@ def _ruled(
         if not is_traced(*leaves):
             return f(*args, **kw)
         rule = _UserRule(who, f, jvp, vjp, leaves, d, kw)
-        outs = _primitive(rule)(*[x for x in leaves if _is_operand(x)])
+        rule.opaque = opaque
+        outs = _primitive(rule)(*[x for x in leaves if is_operand(x)])
         return unflatten(rule.out_def, list(outs))
 
     return wrapped
@@ -114,18 +111,9 @@ def _name(f: Callable[..., Any]) -> str:
     return str(getattr(f, "__name__", type(f).__name__))
 
 
-def _is_operand(x: Any) -> bool:
-    """Whether a leaf enters the primitive; a Python integer, a string or a function is a constant of it."""
-    if isinstance(x, (Tracer, float, complex)):
-        return True
-    if isinstance(x, (type, np.dtype)) or not hasattr(x, "shape"):
-        return False
-    return not isinstance(x, (np.integer, np.bool_))
-
-
 def _carries(x: Any) -> bool:
     """Whether a leaf carries a derivative."""
-    return _is_operand(x) and dtype_of(x).kind in "fc"
+    return is_operand(x) and carries(x)
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,8 +131,10 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Notes
     -----
-    Composes with all transformations, to any order. Arrays that ``f`` closes over, and its keyword arguments, are
-    constants of the rule: pass what is to be differentiated as a positional argument.
+    Composes with all transformations. What ``f`` closes over is differentiated as its arguments are. The backward pass
+    goes on through the second run as it would have gone through the first: the gradient has the same bits, and
+    structural zeros pass. A second run that gives other numbers (random ones, or because something was changed in
+    place) is a `TraceError`. In reverse over reverse the outer pass keeps what the inner one does not.
 
     References
     ----------
@@ -160,52 +150,19 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """
     require_callable("checkpoint", "f", f)
 
-    def forward(primals: Any, tangents: Any, **kw: Any) -> Any:
-        again, xs, _ = _of_variables(f, primals, kw)
-        leaves, d = flatten(primals)
-        directions = zip(leaves, flatten_like(tangents, d) or (), strict=True)
-        ts = [_parts(t) for x, t in directions if _carries(x)]
-        return jvp_door(again, (xs,), (ts,), False, "checkpoint")[1]
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kw: Any) -> Any:
+        return recomputed(f, args, kw)
 
-    def backward(primals: Any, y: Any, g: Any, **kw: Any) -> Any:
-        again, xs, rebuild = _of_variables(f, primals, kw)
-        return rebuild([_joined(c, -1j) for c in vjp_door(again, (xs,), False)[1](g)[0]])
-
-    return _ruled("checkpoint", f, forward, backward)
-
-
-def _of_variables(
-    f: Callable[..., Any], args: Any, kw: dict[str, Any]
-) -> tuple[Callable[[list[Any]], Any], list[Any], Callable[[list[Any]], Any]]:
-    """``f`` as a function of the leaves that carry a derivative, these leaves, and the way back to a tree like args."""
-    leaves, d = flatten(args)
-    places = [i for i, x in enumerate(leaves) if _carries(x)]
-
-    def rebuild(xs: list[Any]) -> Any:
-        full = list(leaves)
-        for i, x in zip(places, xs, strict=True):
-            full[i] = x
-        return unflatten(d, full)
-
-    def again(xs: list[Any]) -> Any:
-        return f(*rebuild([_joined(x, 1j) for x in xs]), **kw)
-
-    return again, [_parts(leaves[i]) for i in places], rebuild
-
-
-def _parts(x: Any) -> Any:
-    """A complex array as a pair of real ones, since the doors of the transformations take real arguments."""
-    return (np.real(x), np.imag(x)) if dtype_of(x).kind == "c" else x
-
-
-def _joined(x: Any, i: complex) -> Any:
-    return x[0] + i * x[1] if isinstance(x, tuple) else x
+    return wrapped
 
 
 class _FlatRule:
     """A function of leaves with both rules: what a joint primitive needs."""
 
+    who: str  # what made it: a public name, for messages
     name: str
+    opaque = False
 
     def forward(self, *xs: Any) -> tuple[Any, ...]:
         """Outputs as a tuple of leaves."""
@@ -225,7 +182,7 @@ class _FlatRule:
 
     def jvp(self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]) -> tuple[Any, ...]:
         """Tangents of the outputs; the transpose of the vjp where no jvp was given."""
-        ts = [_zero(x) if t is None else t for t, x in zip(ts, xs, strict=True)]
+        ts = [zero(x) if t is None else t for t, x in zip(ts, xs, strict=True)]
         out = self.given_jvp(ts, xs, ys)
         if out is None:
             out = _transposed(lambda gs: self.given_vjp(gs, xs, ys), ys, xs, ts)
@@ -233,7 +190,7 @@ class _FlatRule:
 
     def vjp(self, gs: Any, xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[Any]:
         """Cotangents of the operands; the transpose of the jvp where no vjp was given."""
-        gs = [_zero(y) if g is None else g for g, y in zip(gs, ys, strict=True)]
+        gs = [zero(y) if g is None else g for g, y in zip(gs, ys, strict=True)]
         out = self.given_vjp(gs, xs, ys)
         if out is None:
             out = _transposed(lambda ts: self.given_jvp(ts, xs, ys), xs, ys, gs)
@@ -242,15 +199,15 @@ class _FlatRule:
 
 def _transposed(rule: Any, source: Any, target: Any, cts: list[Any]) -> list[Any]:
     """Pull ``cts``, like ``target``, back through a rule that is linear from what is like ``source``."""
-    like = tuple(_zero(x) for x in source if _carries(x))
+    like = tuple(zero(x) for x in source if _carries(x))
     carried = [c for c, y in zip(cts, target, strict=True) if _carries(y)]
 
-    def linear(parts: Any) -> list[Any]:
-        it = iter(parts)
-        out = rule([next(it) if _carries(x) else _zero(x) for x in source])
+    def linear(vs: Any) -> list[Any]:
+        it = iter(vs)
+        out = rule([next(it) if _carries(x) else zero(x) for x in source])
         # an entry that the rule leaves out is zero
         return [
-            _zero(y) if v is None else v for v, y in zip(out, target, strict=True) if _carries(y)
+            zero(y) if v is None else v for v, y in zip(out, target, strict=True) if _carries(y)
         ]
 
     it = iter(transpose_of(linear, like, carried))
@@ -272,7 +229,7 @@ class _UserRule(_FlatRule):
     ) -> None:
         self.who, self.f, self.user_jvp, self.user_vjp, self.kw = who, f, jvp, vjp, kw
         self.in_def, self.name, self.out_def = in_def, _name(f), flatten(None)[1]
-        self.on = [_is_operand(x) for x in leaves]
+        self.on = [is_operand(x) for x in leaves]
         self.constants = [None if m else x for m, x in zip(self.on, leaves, strict=True)]
 
     def args(self, xs: Any, others: list[Any]) -> Any:
@@ -339,7 +296,7 @@ class _UserRule(_FlatRule):
                 if v is not None and _carries(x)
                 else None
                 for v, x in zip(given, mine, strict=True)
-                if _is_operand(x)
+                if is_operand(x)
             ]
         return cts
 
@@ -348,21 +305,34 @@ class _BatchedRule(_FlatRule):
     """A flat rule over a batch; ``axes`` has 0 for the operands that have the batch axis, else None."""
 
     def __init__(self, inner: _FlatRule, axes: tuple[Any, ...], size: int) -> None:
-        self.inner, self.axes, self.size, self.name = inner, axes, size, inner.name
+        self.inner, self.axes, self.size = inner, axes, size
+        self.who, self.name, self.opaque = inner.who, inner.name, inner.opaque
 
     def forward(self, *xs: Any) -> tuple[Any, ...]:
-        ys: tuple[Any, ...] = vmap(self.inner.forward, self.axes)(*xs)
-        return ys
+        if not self.opaque:
+            ys: tuple[Any, ...] = vmap(self.inner.forward, self.axes)(*xs)
+            return ys
+        if not self.size:
+            raise ShapeError(
+                f"vmap: {self.name} is called for each example, and the batch is empty."
+            )
+        rows = [
+            self.inner.forward(
+                *(x if axis is None else x[i] for x, axis in zip(xs, self.axes, strict=True))
+            )
+            for i in range(self.size)
+        ]
+        return tuple(stack(column) for column in zip(*rows, strict=True))
 
     def given_jvp(
         self, ts: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
     ) -> list[Any] | None:
-        n = len(xs)
+        n, k = len(xs), len(ys)
 
         def one(*a: Any) -> tuple[Any, ...]:
-            return self.inner.jvp(list(a[:n]), a[n:], self.inner.forward(*a[n:]))
+            return self.inner.jvp(list(a[:n]), a[n : 2 * n], a[2 * n :])
 
-        return list(vmap(one, self.axes * 2)(*ts, *xs))
+        return list(vmap(one, self.axes * 2 + (0,) * k)(*ts, *xs, *ys))
 
     def given_vjp(
         self, gs: list[Any], xs: tuple[Any, ...], ys: tuple[Any, ...]
@@ -372,15 +342,11 @@ class _BatchedRule(_FlatRule):
         def one(*a: Any) -> tuple[Any, ...]:
             cts = self.inner.vjp(list(a[:n]), a[n : n + k], a[n + k :])
             return tuple(
-                _zero(x) if c is None else c for c, x in zip(cts, a[n : n + k], strict=True)
+                zero(x) if c is None else c for c, x in zip(cts, a[n : n + k], strict=True)
             )
 
         cts = vmap(one, (0,) * n + self.axes + (0,) * n)(*gs, *xs, *ys)
         return [c if axis == 0 else c.sum(axis=0) for c, axis in zip(cts, self.axes, strict=True)]
-
-
-def _zero(x: Any) -> Any:
-    return zeros(x, shape_of(x), dtype_of(x))
 
 
 def _primitive(rule: _FlatRule) -> Primitive:
@@ -399,7 +365,7 @@ def _primitive(rule: _FlatRule) -> Primitive:
         return tuple(_primitive(_BatchedRule(rule, axes, size))(*values))
 
     return Primitive(
-        f"custom_rule({rule.name})",
+        f"{rule.who}({rule.name})",
         forward=lambda be, *xs: rule.forward(*xs),
         joint=True,
         vjp=(lambda gs, xs, ys: rule.vjp(gs, xs, ys),),

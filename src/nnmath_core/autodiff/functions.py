@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,10 @@ from nnmath_core.autodiff.advice import explain, missing_attributes
 from nnmath_core.autodiff.ops import (
     compare,
     contract,
+    counting,
     elementwise,
     index,
-    linalg,
+    norms,
     reduce,
     select,
     shape,
@@ -24,8 +26,12 @@ from nnmath_core.autodiff.ops.conventions import (
     constant,
     is_traced,
     methods,
+    normal_axes,
     numpy_functions,
+    placed,
+    refuse,
 )
+from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.device import device_of
 from nnmath_core.errors import TraceError
 
@@ -35,13 +41,15 @@ __all__ = [
     "array_equiv",
     "clip",
     "copy",
+    "empty_like",
     "full_like",
     "isclose",
     "ndim",
+    "ones_like",
     "round_",
-    "searchsorted",
     "size",
     "where",
+    "zeros_like",
 ]
 
 
@@ -99,17 +107,6 @@ def array_equiv(a1: Any, a2: Any) -> Any:
     return reduce.all(compare.equal(a, b))
 
 
-def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
-    """NumPy's ``searchsorted``; it carries no derivative."""
-    a, v, sorter = _fixed(a, v, sorter)
-    if is_traced(a, v, sorter):
-        raise TraceError(
-            "np.searchsorted needs values, which differ between the examples under vmap and do not exist yet while "
-            "staging. Count the smaller entries: np.sum(a[:, None] < v, axis=0)."
-        )
-    return np.searchsorted(a, v, side, sorter)
-
-
 def _memory(name: str) -> Callable[..., Any]:
     """A question about memory, answered for the values behind tracers."""
     f = getattr(np, name)
@@ -148,9 +145,15 @@ def _like(name: str, fill: float) -> Any:
     like.__doc__ = (
         f"NumPy's ``{name}``; of a tracer an ordinary array, which carries no derivative."
     )
-    return like
+    return numpys(getattr(np, name))(like)
 
 
+empty_like = _like("empty_like", 0)
+ones_like = _like("ones_like", 1)
+zeros_like = _like("zeros_like", 0)
+
+
+@numpys(np.full_like)
 def full_like(
     a: Any,
     fill_value: Any,
@@ -183,11 +186,13 @@ def ndim(a: Any) -> int:
     return len(shape_of(a))
 
 
-def size(a: Any, axis: int | None = None) -> int:
-    """NumPy's ``size``: how many entries there are, in all or along an axis."""
-    return int(np.prod(shape_of(a))) if axis is None else shape_of(a)[axis]
+def size(a: Any, axis: int | tuple[int, ...] | None = None) -> int:
+    """NumPy's ``size``: how many entries there are, in all or along some axes."""
+    s = shape_of(a)
+    return math.prod(s[i] for i in normal_axes("size", axis, len(s)))
 
 
+@numpys(np.copy)
 def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     """NumPy's ``copy``; of a tracer a traced array that shares no memory with it."""
     return shape.copied(as_operand(a))
@@ -203,10 +208,7 @@ def clip(
     max: Any = None,
 ) -> Any:
     """NumPy's ``clip``; what equals a bound shares the derivative with it."""
-    if out is not None:
-        raise TraceError(
-            "clip: the keyword `out` is not supported on traced arrays. Use the returned array."
-        )
+    refuse("clip", out=(out, None))
     a = as_operand(a)
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     if low is None or high is None:
@@ -218,6 +220,7 @@ def clip(
 
 def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """NumPy's ``round``: it carries no derivative; of integers integers."""
+    refuse("round", out=(out, None))
     a = as_operand(a)
     dtype = dtype_of(a)
     if dtype.kind in "iu" and decimals >= 0:
@@ -246,6 +249,11 @@ def _refuse_sort(self: Any, *args: Any, **kw: Any) -> Any:
     )
 
 
+def _to_device(self: Any, device: Any, /, *, stream: Any = None) -> Any:
+    """The array itself where it is already; a tracer does not move."""
+    return placed("to_device", self, device)
+
+
 def _refuse_tolist(self: Any, *args: Any) -> Any:
     raise TraceError(explain("float", self))
 
@@ -259,11 +267,6 @@ numpy_functions.update(
         np.shape: shape_of,
         np.ndim: ndim,
         np.size: size,
-        np.zeros_like: _like("zeros_like", 0),
-        np.ones_like: _like("ones_like", 1),
-        np.empty_like: _like("empty_like", 0),
-        np.full_like: full_like,
-        np.copy: copy,
         np.result_type: lambda *xs: np.result_type(
             *[dtype_of(x) if isinstance(x, Tracer) else x for x in xs]
         ),
@@ -275,21 +278,19 @@ numpy_functions.update(
         np.allclose: allclose,
         np.array_equal: array_equal,
         np.array_equiv: array_equiv,
-        np.searchsorted: searchsorted,
     }
 )
 numpy_functions.update(
     {
         np.linalg.matmul: contract.matmul,
-        np.linalg.outer: contract.outer,
         np.linalg.tensordot: contract.tensordot,
         np.linalg.matrix_transpose: shape.matrix_transpose,
         np.linalg.diagonal: lambda x, /, *, offset=0: contract.diagonal(x, offset, -2, -1),
         np.linalg.trace: lambda x, /, *, offset=0, dtype=None: contract.trace(
             x, offset, -2, -1, dtype
         ),
-        np.linalg.vector_norm: linalg.vector_norm,
-        np.linalg.matrix_norm: linalg.matrix_norm,
+        np.linalg.vector_norm: norms.vector_norm,
+        np.linalg.matrix_norm: norms.matrix_norm,
         np.linalg.vecdot: contract.vecdot,
     }
 )
@@ -297,9 +298,10 @@ methods.update(missing_attributes())
 methods.update(
     {
         "clip": clip,
-        "searchsorted": searchsorted,
+        "searchsorted": counting.searchsorted,
         "round": round_,
         "sort": _refuse_sort,
+        "to_device": _to_device,
         "tolist": _refuse_tolist,
         "item": lambda self, *args: float(self),
         "conj": elementwise.conjugated,

@@ -21,7 +21,7 @@ from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.autodiff.ops.conventions import beside
 from nnmath_core.autodiff.ops.join import concatenate_p
 from nnmath_core.autodiff.ops.shape import moveaxis, reshape_p
-from nnmath_core.autodiff.transforms import ArgNums, _argnums, _wrapped, vmap
+from nnmath_core.autodiff.transforms import ArgNums, named_after, require_argnums, vmap
 from nnmath_core.autodiff.wiring import leaf_value
 from nnmath_core.checks import require_callable, require_positive_int
 from nnmath_core.errors import DtypeError
@@ -75,12 +75,14 @@ def _basis(leaves: list[Any], start: int, stop: int) -> list[Any]:
     return out
 
 
-def _chunks(total: int, chunk_size: int | None) -> list[tuple[int, int]]:
+def chunks(total: int, chunk_size: int | None) -> list[tuple[int, int]]:
+    """Return where each chunk of ``total`` things begins and ends; one empty chunk of no things."""
     step = total if chunk_size is None else chunk_size
     return [(i, min(i + step, total)) for i in range(0, total, step)] if total else [(0, 0)]
 
 
-def _joined(parts: list[list[Any]]) -> list[Any]:
+def joined_rows(parts: list[list[Any]]) -> list[Any]:
+    """Return the leaves of several chunks, joined along axis 0."""
     return (
         parts[0]
         if len(parts) == 1
@@ -127,7 +129,7 @@ def jacrev(
            [0., 4.]])
     """
     require_callable("jacrev", "f", f)
-    nums = _argnums("jacrev", argnums)
+    nums = require_argnums("jacrev", argnums)
     if chunk_size is not None:
         require_positive_int("jacrev", "chunk_size", chunk_size)
 
@@ -143,11 +145,11 @@ def jacrev(
             return flatten(pull(unflatten(out_def, list(cts)))[0])[0]
 
         parts = []
-        for start, stop in _chunks(total, chunk_size):
+        for start, stop in chunks(total, chunk_size):
             parts.append(vmap(rows)(*_basis(outs, start, stop)) if stop > start else [
                 np.zeros((0, *shape_of(v)), dtype_of(v)) for v in ins
             ])  # fmt: skip
-        stacked = _joined(parts)  # one array a leaf of x: (total outputs, *in_shape)
+        stacked = joined_rows(parts)  # one array a leaf of x: (total outputs, *in_shape)
         jacs, at = [], 0
         for o in outs:
             n = math.prod(shape_of(o))
@@ -160,7 +162,7 @@ def jacrev(
         result = unflatten(out_def, jacs)
         return (result, aux[0]) if has_aux else result
 
-    return _wrapped(jac, f, "Jacobian")
+    return named_after(jac, f, "Jacobian")
 
 
 def jacfwd(
@@ -201,7 +203,7 @@ def jacfwd(
            [1., 0.]])
     """
     require_callable("jacfwd", "f", f)
-    nums = _argnums("jacfwd", argnums)
+    nums = require_argnums("jacfwd", argnums)
     if chunk_size is not None:
         require_positive_int("jacfwd", "chunk_size", chunk_size)
 
@@ -225,13 +227,13 @@ def jacfwd(
             return flatten(t)[0]
 
         parts = []
-        for start, stop in _chunks(total, chunk_size):
+        for start, stop in chunks(total, chunk_size):
             if stop > start:
                 parts.append(vmap(column)(*_basis(ins, start, stop)))
             else:  # no inputs: run once for the structure of the output
                 column(*ins)
                 parts.append([np.zeros((0, *a.shape), a.dtype) for a in found["avals"]])
-        stacked = _joined(parts)  # one array an output: (total inputs, *out_shape)
+        stacked = joined_rows(parts)  # one array an output: (total inputs, *out_shape)
         jacs = []
         for s, a in zip(stacked, found["avals"], strict=True):
             s, leaves, at = moveaxis(s, 0, -1), [], 0
@@ -243,7 +245,7 @@ def jacfwd(
         result = unflatten(found["def"], jacs)
         return (result, found["aux"][0]) if has_aux else result
 
-    return _wrapped(jac, f, "Jacobian")
+    return named_after(jac, f, "Jacobian")
 
 
 def _own(x: Any) -> Any:
@@ -298,8 +300,8 @@ def jacobian(
     (array([2., 4.]), 'reverse')
     """
     require_callable("jacobian", "f", f)
-    nums = _argnums("jacobian", argnums)
-    return _wrapped(ChosenJacobian(f, nums, has_aux, chunk_size), f, "Jacobian")
+    nums = require_argnums("jacobian", argnums)
+    return named_after(ChosenJacobian(f, nums, has_aux, chunk_size), f, "Jacobian")
 
 
 class ChosenJacobian:
@@ -371,4 +373,4 @@ def hessian(
     """
     require_callable("hessian", "f", f)
     inner = jacrev(f, argnums, has_aux=has_aux)
-    return _wrapped(jacfwd(inner, argnums, has_aux=has_aux, chunk_size=chunk_size), f, "Hessian")
+    return named_after(jacfwd(inner, argnums, has_aux=has_aux, chunk_size=chunk_size), f, "Hessian")

@@ -8,6 +8,7 @@ keeps the registry from which tests and tables are generated.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import PrimitiveBase
 from nnmath_core.device import Backend, backend_for
+from nnmath_core.errors import DeviceError
 
 __all__ = ["REGISTRY", "Draw", "Primitive", "Sample", "Special"]
 
@@ -102,7 +104,8 @@ class Primitive(PrimitiveBase):
         A name that `Backend.function` resolves on each device, or ``forward(backend, *arrays, **params)``.
     elementwise : bool
         The output broadcasts the operands. ``vjp[i](g, xs, y, **params)`` multiplies by the derivative; it is the JVP
-        rule too, and gives shape and batching. The sum over broadcast axes is the core's business.
+        rule too, and gives shape and batching. The sum over broadcast axes is the core's business. There are no
+        parameters: what is not an operand belongs into the declaration, or makes the primitive a general one.
     linear, multilinear : bool
         Jointly linear in all operands, or linear in each differentiable operand: the JVP is the primitive itself.
     differentiable : bool
@@ -130,6 +133,10 @@ class Primitive(PrimitiveBase):
     accumulate : callable, optional
         ``accumulate(out, g, xs, **params)``, for a primitive that reads entries of operand 0: adds the cotangent g into
         the operand's, a NumPy array, in place: what ``vjp`` says, at the cost of the entries that were read.
+    inline : callable, optional
+        ``inline(*operands, **params)``, of a primitive with sub-programs: what runs in place of an equation of a
+        Program, on arrays or tracers; it decides by what is known of them. The ``vjp`` rule then gets ``needs``: which
+        operands want a cotangent.
     shape : callable, optional
         ``shape(*avals, **params) -> Aval`` (a tuple of them for several outputs); not needed when elementwise.
     batch : callable, optional
@@ -141,10 +148,15 @@ class Primitive(PrimitiveBase):
     special : sequence of Special
         Points where the derivative is a convention.
     domain : str
-        Where the derivative exists, as the documentation prints it: ``"x > 0"``, ``"square, invertible"``.
-    library : {"", "cusolver", "cufft", "cusparse"}
+        Where the derivative exists, as the documentation prints it: ``"x > 0"``, ``"square, invertible"``; behind a
+        semicolon remarks. Of an elementwise primitive the tests evaluate it.
+    library : {"", "cusolver", "cufft", "cusparse", "absent"}
         The library that CuPy's implementation calls beside its own kernels and cuBLAS. The emulated device of the tests
-        may lack it; then names, keywords and result types are what is checked without a GPU.
+        may lack it; then names, keywords and result types are what is checked without a GPU. ``"absent"``: CuPy has no
+        implementation, and on a device the primitive is a `DeviceError` that says so.
+    adapt : callable, optional
+        ``adapt(ts, xs, ys, **params) -> ys``, for several outputs that are not unique (a basis of a repeated
+        eigenvalue): in forward mode, the choice that moves smoothly along the tangent.
     register : bool
         False for the primitives that `custom_rule` makes.
     """
@@ -168,13 +180,15 @@ class Primitive(PrimitiveBase):
         through: Callable[..., Any] | None = None,
         shield: Callable[..., Any] | None = None,
         accumulate: Callable[..., Any] | None = None,
+        inline: Callable[..., Any] | None = None,
         shape: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
         outputs: Sequence[bool] | Literal["all"] | None = None,
         samples: Callable[[Draw], list[Sample]] | None = None,
         special: Sequence[Special] = (),
         domain: str = "everywhere",
-        library: Literal["", "cusolver", "cufft", "cusparse"] = "",
+        library: Literal["", "cusolver", "cufft", "cusparse", "absent"] = "",
+        adapt: Callable[..., Any] | None = None,
         register: bool = True,
     ) -> None:
         self.forward = name if forward is None else forward
@@ -184,8 +198,8 @@ class Primitive(PrimitiveBase):
         self.keeps = tuple(keeps)
         self.special = tuple(special)
         _refuse_incomplete(
-            name, elementwise, linear, multilinear, differentiable, variadic, vjp, jvp, keeps, shape, batch, samples,
-            register,
+            name, forward, elementwise, linear, multilinear, differentiable, variadic, vjp, jvp, keeps, shape, batch,
+            samples, special, register,
         )  # fmt: skip
         super().__init__(
             name,
@@ -200,6 +214,8 @@ class Primitive(PrimitiveBase):
             through=through,
             accumulate=accumulate,
             shield=shield,
+            inline=inline,
+            adapt=adapt,
             shape=shape,
             batch=batch,
             vjp=vjp,
@@ -209,22 +225,50 @@ class Primitive(PrimitiveBase):
             several=outputs is not None,
             differentiable_outputs=None if outputs is None or outputs == "all" else tuple(outputs),
         )
+        if elementwise:
+            self.__signature__ = _signature_of_operands(getattr(self.host, "nin", len(vjp) or 1))
         if register:
             REGISTRY[name] = self
 
     def on(self, backend: Backend) -> Callable[..., Any]:
         """The forward function on a device."""
+        if self.library == "absent" and backend.device.kind != "cpu":
+            return functools.partial(_refuse_device, self.name, str(backend.device))
         if isinstance(self.forward, str):
             return backend.function(self.forward)
         return functools.partial(self.forward, backend)
 
     def draw_samples(self) -> list[Sample]:
         """The declared samples, the same in every process; a primitive that is not registered may have none."""
-        return [] if self.samples is None else self.samples(Draw(sum(map(ord, self.name))))
+        found = [] if self.samples is None else self.samples(Draw(sum(map(ord, self.name))))
+        if self.elementwise and any(s.params for s in found):
+            raise TypeError(f"Primitive {self.name!r}: {_NO_PARAMETERS}")
+        return found
+
+
+_NO_PARAMETERS = (
+    "an elementwise primitive has no parameters, since its rules never receive them; make them operands, or declare "
+    "`shape` and `batch` in place of elementwise=True"
+)
+
+
+def _signature_of_operands(n: int) -> inspect.Signature:
+    """Operands by position, and the keywords of a ufunc."""
+    names = ["x"] if n == 1 else [f"x{i + 1}" for i in range(n)]
+    operands = [inspect.Parameter(x, inspect.Parameter.POSITIONAL_ONLY) for x in names]
+    return inspect.Signature([*operands, inspect.Parameter("kw", inspect.Parameter.VAR_KEYWORD)])
+
+
+def _refuse_device(name: str, device: str, *operands: Any, **params: Any) -> Any:
+    raise DeviceError(
+        f"{name}: CuPy has no implementation, so there is none on {device}. Compute it on the host: "
+        'nm.to_device(x, "cpu").'
+    )
 
 
 def _refuse_incomplete(
     name: str,
+    forward: Any,
     elementwise: bool,
     linear: bool,
     multilinear: bool,
@@ -236,6 +280,7 @@ def _refuse_incomplete(
     shape: Any,
     batch: Any,
     samples: Any,
+    special: Sequence[Special],
     register: bool,
 ) -> None:
     def refuse(what: str) -> None:
@@ -247,6 +292,9 @@ def _refuse_incomplete(
         refuse("declare `samples`: the registry tests are made from them")
     if not elementwise and (shape is None or batch is None):
         refuse("declare `shape` and `batch`; only an elementwise primitive has them for free")
+    keywords = getattr(getattr(forward, "__code__", None), "co_kwonlyargcount", 0)
+    if elementwise and (keywords or any(s.params for s in special)):
+        refuse(_NO_PARAMETERS)
     if differentiable and not vjp and not jvp:
         refuse("declare `vjp` or `jvp`, or differentiable=False")
     if elementwise and differentiable and not vjp:

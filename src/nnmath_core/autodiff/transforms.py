@@ -36,7 +36,8 @@ ArgNums = int | Sequence[int]
 _G = TypeVar("_G", bound=Callable[..., Any])
 
 
-def _argnums(who: str, argnums: ArgNums) -> int | tuple[int, ...]:
+def require_argnums(who: str, argnums: ArgNums) -> int | tuple[int, ...]:
+    """Return ``argnums`` as a Python integer or a tuple of distinct ones."""
     several = isinstance(argnums, (tuple, list))
     given: Any = argnums if several else (argnums,)
     numbers = [_integer(i) for i in given]
@@ -52,7 +53,7 @@ def _integer(i: Any) -> Any:
     return operator.index(i) if hasattr(i, "__index__") and not isinstance(i, bool) else None
 
 
-def _require_tuples(who: str, **given: Any) -> None:
+def require_tuples(who: str, **given: Any) -> None:
     """Refuse an array where a tuple with an entry for each argument is meant: its rows would become the arguments."""
     for name, x in given.items():
         if not isinstance(x, (tuple, list)):
@@ -60,7 +61,7 @@ def _require_tuples(who: str, **given: Any) -> None:
             raise TreeError(sentence(who, name, wanted, describe(x), "Write (x,)."))
 
 
-def _wrapped(g: _G, f: Callable[..., Any], what: str) -> _G:
+def named_after(g: _G, f: Callable[..., Any], what: str) -> _G:
     """Give a transformed function the name of the original one and a docstring."""
     functools.update_wrapper(g, f, assigned=("__module__", "__name__", "__qualname__"))
     g.__doc__ = f"{what} of `{getattr(f, '__name__', type(f).__name__)}`."
@@ -115,7 +116,9 @@ def grad(
     array([0.        , 1.38177329])
     """
     require_callable("grad", "f", f)
-    return _wrapped(GradFn(f, _argnums("grad", argnums), False, has_aux, "grad"), f, "Gradient")
+    return named_after(
+        GradFn(f, require_argnums("grad", argnums), False, has_aux, "grad"), f, "Gradient"
+    )
 
 
 def value_and_grad(
@@ -146,8 +149,8 @@ def value_and_grad(
     (5.0, {'w': array([2., 4.])})
     """
     require_callable("value_and_grad", "f", f)
-    g = GradFn(f, _argnums("value_and_grad", argnums), True, has_aux, "value_and_grad")
-    return _wrapped(g, f, "Value and gradient")
+    g = GradFn(f, require_argnums("value_and_grad", argnums), True, has_aux, "value_and_grad")
+    return named_after(g, f, "Value and gradient")
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -226,7 +229,7 @@ def jvp(
     (0.0, 1.0)
     """
     require_callable("jvp", "f", f)
-    _require_tuples("jvp", primals=primals, tangents=tangents)
+    require_tuples("jvp", primals=primals, tangents=tangents)
     return jvp_door(f, tuple(primals), tuple(tangents), has_aux)
 
 
@@ -266,7 +269,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     array([ 6., 12.])
     """
     require_callable("hvp", "f", f)
-    _require_tuples("hvp", primals=primals, tangents=tangents)
+    require_tuples("hvp", primals=primals, tangents=tangents)
     n = len(primals)
     g = GradFn(f, 0 if n == 1 else tuple(range(n)), False, False, "hvp")
     return jvp_door(g, tuple(primals), tuple(tangents), False, "hvp")[1]

@@ -5,6 +5,7 @@ Imports go down: the core knows no primitive, no device and no sentence of advic
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,49 @@ import numpy as np
 from nnmath_core._ext import _autodiff as core
 from nnmath_core._ext._autodiff import Aval, Tracer, dtype_of, shape_of, value_of
 from nnmath_core.autodiff.advice import (
-    SPARSE,
     explain,
     unknown_function,
     unknown_ufunc,
 )
 from nnmath_core.autodiff.functions import round_
-from nnmath_core.autodiff.ops import (
+from nnmath_core.autodiff.ops import (  # importing a module declares its primitives and fills the tables
+    arrange,  # noqa: F401
+    banded,  # noqa: F401
+    choice,  # noqa: F401
     compare,
     contract,
+    convolve,  # noqa: F401
+    dtypes,  # noqa: F401
+    eigen,  # noqa: F401
+    einsum,  # noqa: F401
     elementwise,
+    factorisations,  # noqa: F401
+    fft,  # noqa: F401
+    floats,  # noqa: F401
     index,
-    product,  # noqa: F401  (declares its primitives)
+    integers,  # noqa: F401
+    least_squares,  # noqa: F401
+    matrix_functions,  # noqa: F401
+    nan,  # noqa: F401
+    numeric,  # noqa: F401
+    order,  # noqa: F401
+    pad,  # noqa: F401
+    polynomial,  # noqa: F401
+    product,  # noqa: F401
+    quantile,  # noqa: F401
+    random,  # noqa: F401
     reduce,
+    riccati,  # noqa: F401
     select,
+    sequences,  # noqa: F401
+    sets,  # noqa: F401
     shape,
     softmax,  # noqa: F401
+    special,  # noqa: F401
+    spectral,  # noqa: F401
+    statistics,  # noqa: F401
+    tensor_systems,  # noqa: F401
+    ufunc_methods as methods_of_ufuncs,
 )
 from nnmath_core.autodiff.ops.conventions import (
     beside,
@@ -39,6 +67,8 @@ from nnmath_core.autodiff.ops.conventions import (
     ufunc_methods,
     ufuncs,
 )
+from nnmath_core.autodiff.ops.matrices import is_structured, structured_call
+from nnmath_core.autodiff.ops.sparse_matrix import SparseMatrix  # noqa: F401  (makes sparse matrices nodes)
 from nnmath_core.device import backend_of
 from nnmath_core.errors import DtypeError, ShapeError, TraceError
 
@@ -52,7 +82,12 @@ def elsewhere(p: Any, xs: tuple[Any, ...], params: dict[str, Any] | None) -> Any
 
 
 def admit(x: Any) -> Any:
-    """An operand of an unknown type as an array, or the reason why it cannot take part."""
+    """An operand of an unknown type as an array, or the reason why it cannot take part.
+
+    NotImplemented for a matrix with structure, which has operations of its own.
+    """
+    if is_structured(x):
+        return NotImplemented
     if isinstance(x, np.ndarray):
         if isinstance(x, np.ma.MaskedArray):
             raise DtypeError(
@@ -76,8 +111,6 @@ def admit(x: Any) -> Any:
         y = np.asarray(x)
         if y.dtype.kind in "biufc":
             return y
-    if type(x).__module__.startswith("scipy.sparse"):
-        raise TraceError(f"a {type(x).__name__} cannot take part in a traced computation. {SPARSE}")
     raise TraceError(
         f"an operand of type {type(x).__name__} cannot take part in a traced computation. "
         "Pass numbers, NumPy arrays or arrays of the device."
@@ -143,7 +176,8 @@ def leaf_value(who: str, x: Any, place: str) -> Any:
         raise DtypeError(
             wanted + f"a {type(x).__name__}. Pass its numbers: x.to_numpy(dtype=float)."
         )
-    raise DtypeError(wanted + f"a {type(x).__name__}.")
+    advice = " Convert it: A.tocsr()." if is_structured(x) else ""
+    raise DtypeError(wanted + f"a {type(x).__name__}.{advice}")
 
 
 def tangent_value(who: str, t: Any, primal: Any, place: str) -> Any:
@@ -200,6 +234,25 @@ def mask_where(mask: Any, x: Any) -> Any:
     return select.where(beside(x, mask) if isinstance(mask, np.ndarray) else mask, x, 0.0)
 
 
+def _together(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two masks on one device: one that follows from an index alone is made on the host."""
+    if isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
+        return beside(b, a), b
+    if isinstance(b, np.ndarray) and not isinstance(a, np.ndarray):
+        return a, beside(a, b)
+    return a, b
+
+
+def mask_and(a: Any, b: Any) -> Any:
+    """Where both masks are set."""
+    return compare.logical_and(*_together(a, b))
+
+
+def mask_or(a: Any, b: Any) -> Any:
+    """Where one of the masks is set."""
+    return compare.logical_or(*_together(a, b))
+
+
 def mask_broadcast(mask: Any, target: tuple[int, ...]) -> Any:
     """The mask repeated to a shape."""
     return mask if shape_of(mask) == target else shape.broadcast_to_p(mask, shape=target)
@@ -222,8 +275,17 @@ def elementwise_aval(p: Any, xs: tuple[Any, ...], params: dict[str, Any]) -> Ava
 
 def transposed_jvp(p: Any, i: int, g: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:
     """The vjp of operand i from the jvp rule, which is linear in its tangent: pull g back through it."""
-    like = zeros(g, shape_of(xs[i]), dtype_of(xs[i]))
-    return transpose_of(lambda t: p.jvp[i](t, xs, y, **params), like, g)
+    if not p.several:
+        like = zeros(g, shape_of(xs[i]), dtype_of(xs[i]))
+        return transpose_of(lambda t: p.jvp[i](t, xs, y, **params), like, g)
+    on = [k for k, c in enumerate(g) if c is not None]
+    like = zeros(g[on[0]], shape_of(xs[i]), dtype_of(xs[i]))
+
+    def reached(t: Any) -> tuple[Any, ...]:
+        tangents = p.jvp[i](t, xs, y, **params)
+        return tuple(tangents[k] for k in on)
+
+    return transpose_of(reached, like, tuple(g[k] for k in on))
 
 
 def transposed_vjp(p: Any, i: int, t: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:
@@ -327,8 +389,14 @@ def cupy_kernel(kernel: Any, args: tuple[Any, ...]) -> Any:
     return f(*args)
 
 
+def namespace(api_version: str | None) -> Any:
+    """The namespace of a tracer, which puts itself in the place of this function when it is imported."""
+    return importlib.import_module("nnmath_core.numpy")._namespace(api_version)
+
+
 def install() -> None:
     """Give the core everything it asks for."""
+    methods_of_ufuncs.fill_ufunc_methods()
     core.install(
         add=elementwise.add,
         subtract=elementwise.subtract,
@@ -345,8 +413,8 @@ def install() -> None:
         broadcast_to=shape.broadcast_to,
         zeros=zeros,
         mask_where=mask_where,
-        mask_and=compare.logical_and,
-        mask_or=compare.logical_or,
+        mask_and=mask_and,
+        mask_or=mask_or,
         mask_to=shape.mask_to,
         mask_broadcast=mask_broadcast,
         transposed_jvp=transposed_jvp,
@@ -357,6 +425,7 @@ def install() -> None:
         elementwise_aval=elementwise_aval,
         explain=explain,
         device_scope=device_scope,
+        namespace=namespace,
         operators={
             "unknown_ufunc": unknown_ufunc,
             "ufunc_call": ufunc_call,
@@ -365,6 +434,7 @@ def install() -> None:
             "cupy_kernel": cupy_kernel,
             "elementwise_call": elementwise_call,
             "getitem": index.getitem,
+            "structured": structured_call,
             "pos": elementwise.positive,
             "abs": elementwise.absolute,
             "invert": ufuncs[np.invert],
@@ -376,6 +446,8 @@ def install() -> None:
             "and": ufuncs[np.bitwise_and],
             "or": ufuncs[np.bitwise_or],
             "xor": ufuncs[np.bitwise_xor],
+            "lshift": ufuncs[np.left_shift],
+            "rshift": ufuncs[np.right_shift],
             "lt": compare.less,
             "le": compare.less_equal,
             "gt": compare.greater,

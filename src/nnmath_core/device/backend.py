@@ -14,11 +14,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nnmath_core.device import counters as counters_
 from nnmath_core.device.contract import Spec, contraction
 from nnmath_core.device.index import Index
 from nnmath_core.device.names import Device
+from nnmath_core.device.sparse import Pattern
 from nnmath_core.errors import ShapeError
 from nnmath_core.typing import Array
+
+# Two blocks of that many numbers stay in the second-level cache: larger ones took twice as long.
+SDDMM_BLOCK = 1 << 15
 
 
 class Backend:
@@ -46,6 +51,12 @@ class Backend:
         "take",
         "take_along_axis",
         "where",
+        "spmm",
+        "sddmm",
+        "random_blocks",
+        "random_words",
+        "random_uniform",
+        "random_normal",
         "adam_step",
         "adamw_step",
     )
@@ -153,6 +164,79 @@ class Backend:
         """
         return contraction(spec)(self.xp, self.matmul, x, y)
 
+    # --- sparse products ------------------------------------------------------------------------
+
+    def spmm(self, data: Array, x: Array, *, pattern: Pattern, transposed: bool) -> Array:
+        r"""Sparse matrix times dense vector or matrix.
+
+        .. math:: y_{ip} = \sum_{e:\, row_e = i} data_e \, x_{col_e\, p}
+
+        Parameters
+        ----------
+        data : array, shape (nnz,)
+            The entries, in the order of the pattern.
+        x : array, shape (n,) or (n, p); (m,) or (m, p) with ``transposed``
+        pattern : Pattern
+            Of shape (m, n), on this device.
+        transposed : bool
+            Multiply by the transpose instead.
+
+        Returns
+        -------
+        array, shape (m,) or (m, p); (n,) or (n, p) with ``transposed``
+            With the dtype of ``data * x``.
+
+        Notes
+        -----
+        An entry that occurs twice counts twice, as in SciPy.
+        """
+        rows, columns = pattern.rows, pattern.columns
+        if transposed:
+            rows, columns = columns, rows
+        terms = (data if x.ndim == 1 else data[:, None]) * x[columns]
+        shape = (pattern.shape[1 if transposed else 0], *x.shape[1:])
+        return self.index_add(shape, terms.dtype, (rows,), terms)
+
+    def sddmm(self, a: Array, b: Array, *, pattern: Pattern) -> Array:
+        r"""Entries of a dense product at the places of a pattern, the rest of it never formed.
+
+        .. math:: z_e = \sum_p a_{row_e\, p} \, b_{col_e\, p}
+
+        Parameters
+        ----------
+        a : array, shape (m,) or (m, p)
+        b : array, shape (n,) or (n, p)
+        pattern : Pattern
+            Of shape (m, n), on this device.
+
+        Returns
+        -------
+        array, shape (nnz,)
+            With the dtype of ``a * b``.
+
+        Notes
+        -----
+        Rows are gathered in blocks, so that the memory beside the result is bounded: two blocks of
+        `SDDMM_BLOCK` numbers, however many entries there are (and two rows where a row is longer).
+        """
+        rows, columns = pattern.rows, pattern.columns
+        if a.ndim == 1:
+            entries: Array = self.xp.take(a, rows, 0) * self.xp.take(b, columns, 0)
+            return entries
+        out: Array = self.xp.empty(pattern.nnz, self.xp.result_type(a, b))
+        step = max(1, SDDMM_BLOCK // max(1, a.shape[1]))
+        for start in range(0, pattern.nnz, step):
+            at = slice(start, start + step)
+            out[at] = self._row_products(
+                self.xp.take(a, rows[at], 0), self.xp.take(b, columns[at], 0)
+            )
+        return out
+
+    def _row_products(self, a: Array, b: Array) -> Array:
+        """Return the inner products of the rows of two matrices."""
+        products: Array = self.xp.sum(a * b, axis=1, dtype=self.xp.result_type(a, b))
+        return products
+
     # --- selections -----------------------------------------------------------------------------
 
     def index_get(self, x: Array, index: Index) -> Array:
@@ -209,7 +293,7 @@ class Backend:
         IndexError
             An index is out of range.
         """
-        entries: Array = self.xp.take(x, indices, axis)
+        entries: Array = self.xp.take(x, indices, axis=axis)
         return entries
 
     def take_along_axis(self, x: Array, indices: Array, *, axis: int) -> Array:
@@ -220,7 +304,7 @@ class Backend:
         IndexError
             An index is out of range.
         """
-        entries: Array = self.xp.take_along_axis(x, indices, axis)
+        entries: Array = self.xp.take_along_axis(x, indices, axis=axis)
         return entries
 
     def where(self, condition: Array | bool, x: Array | float, y: Array | float) -> Array:
@@ -229,6 +313,45 @@ class Backend:
             condition = self.xp.asarray(condition)
         entries: Array = self.xp.where(condition, x, y)
         return entries
+
+    # --- random numbers -------------------------------------------------------------------------
+
+    def random_blocks(self, counters: Array, keys: Array) -> Array:
+        """Return Philox4x32-10 of counters (..., 4) under as many keys (..., 2), all uint32."""
+        return counters_.philox(self.xp, counters, keys)
+
+    def random_words(self, keys: Array, *, count: int, purpose: int) -> Array:
+        r"""Return the words of Philox4x32-10 for each key.
+
+        Parameters
+        ----------
+        keys : array, shape (..., 2), uint32
+        count : int
+        purpose : int
+            The last word of the counter: 0 for numbers, others for keys made of keys.
+
+        Returns
+        -------
+        array, shape (..., count), uint32
+            Entry j is word j mod 4 of the block of counter j div 4: it depends on nothing else.
+        """
+        return counters_.words(self.xp, keys, count, purpose)
+
+    def random_uniform(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Return uniform numbers in [0, 1) for each key, of shape (..., count).
+
+        Multiples of 2**-53 from two words each; in float32 of 2**-24 from one. Parameters are those
+        of `random_words`; the bits are the same on every device.
+        """
+        return counters_.uniforms(self.xp, keys, count, dtype)
+
+    def random_normal(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Return standard normal numbers for each key, of shape (..., count).
+
+        Box and Muller on pairs of entries. A kernel is within 4 ULP of this. Parameters are those
+        of `random_words`.
+        """
+        return counters_.normals(self.xp, keys, count, dtype)
 
     # --- optimizer steps, in place --------------------------------------------------------------
 

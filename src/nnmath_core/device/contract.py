@@ -69,7 +69,9 @@ class Contraction:
         The spec repeats a letter, or the result has a letter that no operand has.
     """
 
-    __slots__ = ("direct", "expand", "left", "merged", "order", "pairs", "right", "spec", "swap")
+    __slots__ = (
+        "direct", "expand", "left", "loop", "merged", "order", "pairs", "right", "spec", "swap",
+    )  # fmt: skip
 
     def __init__(self, spec: Spec) -> None:
         in_x, in_y, out = self.spec = spec
@@ -102,6 +104,9 @@ class Contraction:
         self.merged = len(rows) > 1 or len(columns) > 1 or lacking
         made = batch + rows + columns
         self.order = None if made == out else tuple(made.index(c) for c in out)
+        self.loop = None
+        if batch and inner and not (rows and columns) and not alone_x and not alone_y:
+            self.loop = _Loop(spec, batch, rows + columns, inner)
         # without a contracted letter the product is elementwise over axes lined up with the result
         self.expand = (
             None
@@ -145,10 +150,56 @@ class Contraction:
             product = product.reshape(self._split(left, right))
         return product if self.order is None else product.transpose(self.order)
 
+    def looped(self, einsum: Callable[..., Array], x: Array, y: Array) -> Array | None:
+        """Return the product by one loop of ``einsum`` where that is faster than `matmul`, else None."""
+        if self.loop is None or any(x.shape[i] != y.shape[j] for i, j in self.pairs):
+            return None  # axes of two lengths are refused by the call
+        return self.loop(einsum, x, y) if self.loop.pays(x, y) else None
+
     def _split(self, left: Array, right: Array) -> tuple[int, ...]:
         """Return the axes that the product has merged: batch, free of left, free of right."""
         rows = self.left.sorted_shape(left)[: left.ndim - self.left.second]
         return rows + self.right.sorted_shape(right)[right.ndim - self.right.second :]
+
+
+# A batch of dot products of up to that many numbers, or of matrices of up to that many entries with
+# vectors, takes NumPy less in one loop over all axes than in one call of BLAS for each of them. Along
+# an axis that does not lie together in memory BLAS has no advantage at any length.
+_SHORT_DOT = 512
+_SMALL_MATRIX = 64
+
+
+class _Loop:
+    """A batch of dot products, or of products of a matrix and a vector, as one loop of `numpy.einsum`."""
+
+    __slots__ = ("axes", "dots", "free", "inner", "lists")
+
+    def __init__(self, spec: Spec, batch: str, free: str, inner: str) -> None:
+        number = {c: k for k, c in enumerate(batch + free + inner)}
+        self.lists = tuple([number[c] for c in labels] for labels in spec)
+        self.dots = not free
+        self.free = tuple(
+            (0, spec[0].index(c)) if c in spec[0] else (1, spec[1].index(c)) for c in free
+        )
+        self.inner = tuple(spec[0].index(c) for c in inner)
+        self.axes = (spec[0].index(inner), spec[1].index(inner)) if len(inner) == 1 else None
+
+    def pays(self, x: Array, y: Array) -> bool:
+        """Whether the loop beats one product after the other for these shapes and strides."""
+        length = prod(x.shape[i] for i in self.inner)
+        if not self.dots:
+            entries = length * prod((x, y)[k].shape[i] for k, i in self.free)
+            return bool(entries <= _SMALL_MATRIX)
+        if length <= _SHORT_DOT:
+            return True
+        if self.axes is None:
+            return False
+        i, j = self.axes
+        return bool(x.strides[i] != x.itemsize or y.strides[j] != y.itemsize)
+
+    def __call__(self, einsum: Callable[..., Array], x: Array, y: Array) -> Array:
+        """Return the product."""
+        return einsum(x, self.lists[0], y, self.lists[1], self.lists[2])
 
 
 def _lined_up(labels: str, alone: str, out: str) -> tuple[Any, Any, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext import _optim
+from nnmath_core._ext import _optim, _random
 from nnmath_core.device.backend import Backend, flat
 from nnmath_core.device.contract import Spec, contraction
 from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_array
 from nnmath_core.device.names import CPU
+from nnmath_core.device.sparse import Pattern
 from nnmath_core.typing import Array
 
 
@@ -48,13 +49,61 @@ class CpuBackend(Backend):
 
     def contract(self, x: Array, y: Array, *, spec: Spec) -> Array:
         """Two-operand `einsum`; see `Backend.contract`."""
-        return contraction(spec)(np, _matmul, x, y)
+        prepared = contraction(spec)
+        if prepared.loop is not None:
+            looped = prepared.looped(np.einsum, x, y)
+            if looped is not None:
+                return looped
+        return prepared(np, _matmul, x, y)
+
+    def spmm(self, data: Array, x: Array, *, pattern: Pattern, transposed: bool) -> Array:
+        """Multiply by SciPy's loops over the rows; see `Backend.spmm`."""
+        sparse = importlib.import_module("scipy.sparse")
+        parts = (data, pattern.columns, pattern.starts)
+        if transposed:  # the rows of the pattern are the columns of the transpose
+            matrix = sparse.csc_array(parts, shape=pattern.shape[::-1])
+        else:
+            matrix = sparse.csr_array(parts, shape=pattern.shape)
+        product: Array = matrix @ x
+        return product
+
+    def _row_products(self, a: Array, b: Array) -> Array:
+        products: Array = np.einsum("ep,ep->e", a, b)
+        return products
 
     def index_add(self, shape: tuple[int, ...], dtype: Any, index: Index, values: Array) -> Array:
         """Return zeros with ``values`` added at ``index``; see `Backend.index_add`."""
         out = np.zeros(shape, dtype)
         add_at(out, index, values)
         return out
+
+    def random_blocks(self, counters: Array, keys: Array) -> Array:
+        """Fill blocks by the kernel; see `Backend.random_blocks`."""
+        out = np.empty(counters.shape, np.uint32)
+        parts = (np.ascontiguousarray(counters).reshape(-1, 4), np.ascontiguousarray(keys))
+        _random.random_blocks(out.reshape(-1, 4), parts[0], parts[1].reshape(-1, 2))
+        return out
+
+    def random_words(self, keys: Array, *, count: int, purpose: int) -> Array:
+        """Fill rows of words by the kernel; see `Backend.random_words`."""
+        rows, shape = _rows(keys, count)
+        out = np.empty((len(rows), count), np.uint32)
+        _random.random_words(out, rows, purpose)
+        return out.reshape(shape)
+
+    def random_uniform(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Fill rows of uniform numbers by the kernel; see `Backend.random_uniform`."""
+        rows, shape = _rows(keys, count)
+        out = np.empty((len(rows), count), dtype)
+        _random.random_uniform(out, rows)
+        return out.reshape(shape)
+
+    def random_normal(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Fill rows of normal numbers by the kernel; see `Backend.random_normal`."""
+        rows, shape = _rows(keys, count)
+        out = np.empty((len(rows), count), dtype)
+        _random.random_normal(out, rows)
+        return out.reshape(shape)
 
     def adam_step(
         self,
@@ -92,6 +141,11 @@ class CpuBackend(Backend):
         """Take one step of AdamW in one pass; see `Backend.adamw_step`."""
         w, m, v, g = _flat_arrays("adamw_step", w, m, v, g)
         _optim.adamw_step(w, m, v, g, lr, beta1, beta2, eps, decay, c1, c2)
+
+
+def _rows(keys: Array, count: int) -> tuple[Array, tuple[int, ...]]:
+    """The keys as rows, and the shape of what they give."""
+    return np.ascontiguousarray(keys).reshape(-1, 2), (*keys.shape[:-1], count)
 
 
 def _flat_arrays(

@@ -23,6 +23,7 @@ from nnmath_core.device.driver import require_device
 from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_array
 from nnmath_core.device.launch import family_of
 from nnmath_core.device.names import Device
+from nnmath_core.device.sparse import Pattern
 from nnmath_core.errors import DeviceError, ShapeError
 from nnmath_core.typing import Array
 
@@ -143,6 +144,23 @@ class CudaBackend(Backend):
         with self.scope():
             return super().contract(x, y, spec=spec)
 
+    def spmm(self, data: Array, x: Array, *, pattern: Pattern, transposed: bool) -> Array:
+        """Multiply by cuSPARSE, which takes floating and complex entries; see `Backend.spmm`."""
+        with self.scope():
+            dtype = self.cupy.result_type(data, x)
+            if dtype.char not in "fdFD":
+                return super().spmm(data, x, pattern=pattern, transposed=transposed)
+            sparse = importlib.import_module("cupyx.scipy.sparse")
+            parts = (data.astype(dtype), pattern.columns, pattern.starts)
+            matrix = sparse.csr_matrix(parts, shape=pattern.shape)
+            x = x.astype(dtype)
+            return matrix.T @ x if transposed else matrix @ x  # type: ignore[no-any-return]
+
+    def sddmm(self, a: Array, b: Array, *, pattern: Pattern) -> Array:
+        """Gather and multiply; see `Backend.sddmm`."""
+        with self.scope():
+            return super().sddmm(a, b, pattern=pattern)
+
     def index_get(self, x: Array, index: Index) -> Array:
         """Return ``x[index]``; see `Backend.index_get`.
 
@@ -242,6 +260,38 @@ class CudaBackend(Backend):
         """Queue one of our kernels over ``n`` elements; see `nnmath_core.device.launch`."""
         with self.scope():
             family_of(self.cupy, self.device.index, family).launch(kernel, n, args)
+
+    def random_blocks(self, counters: Array, keys: Array) -> Array:
+        """Fill blocks by the kernel; see `Backend.random_blocks`."""
+        with self.scope():
+            out = self.cupy.empty(counters.shape, np.uint32)
+            parts = (self.cupy.ascontiguousarray(x) for x in (counters, keys))
+            self.launch("random", "random_blocks", out.size // 4, out, *parts)
+            return out  # type: ignore[no-any-return]
+
+    def random_words(self, keys: Array, *, count: int, purpose: int) -> Array:
+        """Fill rows of words by the kernel; see `Backend.random_words`."""
+        return self._rows("random_words", keys, count, np.uint32, 4, purpose)
+
+    def random_uniform(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Fill rows of uniform numbers by the kernel; see `Backend.random_uniform`."""
+        return self._rows("random_uniform", keys, count, dtype, 16 // np.dtype(dtype).itemsize)
+
+    def random_normal(self, keys: Array, *, count: int, dtype: Any) -> Array:
+        """Fill rows of normal numbers by the kernel; see `Backend.random_normal`."""
+        return self._rows("random_normal", keys, count, dtype, 16 // np.dtype(dtype).itemsize)
+
+    def _rows(
+        self, kernel: str, keys: Array, count: int, dtype: Any, in_block: int, *more: int
+    ) -> Array:
+        """Return an array that a kernel of random numbers fills, one thread a block of four words."""
+        with self.scope():
+            out = self.cupy.empty((*keys.shape[:-1], count), dtype)
+            rows = int(np.prod(keys.shape[:-1]))
+            keys = self.cupy.ascontiguousarray(keys)
+            blocks = rows * -(-count // in_block)
+            self.launch("random", kernel, blocks, out, keys, count, *more)
+            return out  # type: ignore[no-any-return]
 
     def adam_step(
         self,

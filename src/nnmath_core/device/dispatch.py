@@ -12,7 +12,7 @@ from nnmath_core.device.backend import Backend
 from nnmath_core.device.cpu import CpuBackend
 from nnmath_core.device.cuda import CudaBackend
 from nnmath_core.device.driver import imported_cupy
-from nnmath_core.device.names import CPU, Device, device
+from nnmath_core.device.names import CPU, Device, current_default_device, device
 from nnmath_core.errors import DeviceError, DtypeError
 
 _HOST = CpuBackend()
@@ -62,6 +62,35 @@ def _device_or_none(x: Any) -> Device | None:
         return Device("cuda", int(x.device.id))
     place = getattr(x, "device", None)
     return place if isinstance(place, Device) else None
+
+
+def place_of(device: Any) -> Device:
+    """Return the device that the keyword ``device`` of a function names.
+
+    Parameters
+    ----------
+    device : None, str, Device or cupy.cuda.Device
+        None is the default device; the last is what CuPy's arrays have in their attribute.
+
+    Returns
+    -------
+    Device
+
+    Raises
+    ------
+    DeviceError
+        The device cannot be used.
+
+    Examples
+    --------
+    >>> place_of(np.zeros(3).device)
+    Device('cpu')
+    """
+    if device is None:
+        return current_default_device()
+    if not isinstance(device, str | Device) and hasattr(device, "id"):
+        device = Device("cuda", int(device.id))
+    return backend_for(device).device
 
 
 def backend_for(d: str | Device) -> Backend:

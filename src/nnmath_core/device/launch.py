@@ -141,6 +141,8 @@ class Family:
                     )
                 real: np.dtype[Any] = np.dtype(dtype)
                 return real
+        if not any(parameter.type == "real_t" for parameter in parameters):
+            return np.dtype(np.float32)  # a kernel of integers alone: its instances are one
         raise DtypeError(f"{who}: no array tells which type real_t is.")
 
     def _pack(self, who: str, parameter: Parameter, x: Any, real: np.dtype[Any]) -> Any:

@@ -40,6 +40,17 @@ class Device:
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
+    def __eq__(self, other: object) -> bool:
+        # also its name: NumPy's arrays say "cpu" when they are asked for their device
+        if isinstance(other, str):
+            return str(self) == other
+        if isinstance(other, Device):
+            return (self.kind, self.index) == (other.kind, other.index)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
     def __repr__(self) -> str:
         return f"Device({str(self)!r})"
 

@@ -5,433 +5,528 @@ it is recorded. Creation functions make arrays on the default device (`nnmath_co
 differentiates when it is called as ``numpy.f`` on a tracer is here too; what is not here yet raises AttributeError.
 """
 
-from __future__ import annotations
-
 import sys as _sys
-from typing import Any
+from typing import Any as _Any
 
-import numpy as _np
 from numpy import (
-    bool_,
-    broadcast_shapes,
-    dtype,
-    e,
-    euler_gamma,
-    float32,
-    float64,
-    inf,
-    int32,
-    int64,
-    intp,
-    nan,
-    newaxis,
-    pi,
-    result_type,
+    False_ as False_,
+    True_ as True_,
+    array2string as array2string,
+    array_repr as array_repr,
+    array_str as array_str,
+    bool as bool,
+    bool_ as bool_,
+    broadcast_shapes as broadcast_shapes,
+    byte as byte,
+    cdouble as cdouble,
+    complex64 as complex64,
+    complex128 as complex128,
+    complexfloating as complexfloating,
+    copyto as copyto,
+    csingle as csingle,
+    double as double,
+    dtype as dtype,
+    e as e,
+    errstate as errstate,
+    euler_gamma as euler_gamma,
+    fill_diagonal as fill_diagonal,
+    finfo as finfo,
+    flexible as flexible,
+    float16 as float16,
+    float32 as float32,
+    float64 as float64,
+    floating as floating,
+    generic as generic,
+    get_printoptions as get_printoptions,
+    half as half,
+    iinfo as iinfo,
+    index_exp as index_exp,
+    inexact as inexact,
+    inf as inf,
+    int8 as int8,
+    int16 as int16,
+    int32 as int32,
+    int64 as int64,
+    int_ as int_,
+    intc as intc,
+    integer as integer,
+    intp as intp,
+    iscomplexobj as iscomplexobj,
+    isdtype as isdtype,
+    isfortran as isfortran,
+    isrealobj as isrealobj,
+    isscalar as isscalar,
+    issubdtype as issubdtype,
+    iterable as iterable,
+    long as long,
+    longdouble as longdouble,
+    longlong as longlong,
+    may_share_memory as may_share_memory,
+    nan as nan,
+    ndarray as ndarray,
+    ndenumerate as ndenumerate,
+    ndindex as ndindex,
+    newaxis as newaxis,
+    number as number,
+    object_ as object_,
+    packbits as packbits,
+    pi as pi,
+    place as place,
+    printoptions as printoptions,
+    promote_types as promote_types,
+    put as put,
+    put_along_axis as put_along_axis,
+    putmask as putmask,
+    result_type as result_type,
+    s_ as s_,
+    set_printoptions as set_printoptions,
+    shares_memory as shares_memory,
+    short as short,
+    signedinteger as signedinteger,
+    single as single,
+    typename as typename,
+    ubyte as ubyte,
+    ufunc as ufunc,
+    uint as uint,
+    uint8 as uint8,
+    uint16 as uint16,
+    uint32 as uint32,
+    uint64 as uint64,
+    uintc as uintc,
+    uintp as uintp,
+    ulong as ulong,
+    ulonglong as ulonglong,
+    unpackbits as unpackbits,
+    unsignedinteger as unsignedinteger,
+    ushort as ushort,
+    vectorize as vectorize,
 )
 
-from nnmath_core._ext._autodiff import Tracer as _Tracer
-from nnmath_core._ext._autodiff import install as _install
-from nnmath_core._ext._autodiff import shape_of as shape
-from nnmath_core._ext._autodiff import traced_sum as sum
-from nnmath_core.autodiff.functions import clip, copy, full_like, ndim, size, where
-from nnmath_core.autodiff.functions import round_ as round
+from nnmath_core._ext._autodiff import (
+    install as _install,
+    shape_of as _shape_of,
+    traced_sum as _traced_sum,
+)
+from nnmath_core.autodiff.functions import (
+    allclose as allclose,
+    array_equal as array_equal,
+    array_equiv as array_equiv,
+    clip as clip,
+    copy as copy,
+    isclose as isclose,
+    ndim as ndim,
+    round_ as round,
+    size as size,
+    where as where,
+)
+from nnmath_core.autodiff.ops.arrange import (
+    append as append,
+    apply_along_axis as apply_along_axis,
+    apply_over_axes as apply_over_axes,
+    block as block,
+    delete as delete,
+    diag_indices_from as diag_indices_from,
+    diagflat as diagflat,
+    dsplit as dsplit,
+    hsplit as hsplit,
+    insert as insert,
+    ix_ as ix_,
+    meshgrid as meshgrid,
+    ravel_multi_index as ravel_multi_index,
+    resize as resize,
+    rollaxis as rollaxis,
+    rot90 as rot90,
+    tril_indices_from as tril_indices_from,
+    trim_zeros as trim_zeros,
+    triu_indices_from as triu_indices_from,
+    unravel_index as unravel_index,
+    unstack as unstack,
+    vsplit as vsplit,
+)
+from nnmath_core.autodiff.ops.choice import (
+    choose as choose,
+    piecewise as piecewise,
+    select as select,
+)
 from nnmath_core.autodiff.ops.compare import (
-    equal,
-    greater,
-    greater_equal,
-    isfinite,
-    isinf,
-    isnan,
-    less,
-    less_equal,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    not_equal,
-    signbit,
+    equal as equal,
+    greater as greater,
+    greater_equal as greater_equal,
+    isfinite as isfinite,
+    isinf as isinf,
+    isnan as isnan,
+    less as less,
+    less_equal as less_equal,
+    logical_and as logical_and,
+    logical_not as logical_not,
+    logical_or as logical_or,
+    logical_xor as logical_xor,
+    not_equal as not_equal,
+    signbit as signbit,
 )
 from nnmath_core.autodiff.ops.contract import (
-    diag,
-    diagonal,
-    dot,
-    einsum,
-    inner,
-    matmul,
-    matvec,
-    outer,
-    tensordot,
-    trace,
-    vdot,
-    vecdot,
-    vecmat,
+    diag as diag,
+    diagonal as diagonal,
+    dot as dot,
+    inner as inner,
+    matmul as matmul,
+    matvec as matvec,
+    outer as outer,
+    tensordot as tensordot,
+    trace as trace,
+    vdot as vdot,
+    vecdot as vecdot,
+    vecmat as vecmat,
 )
-from nnmath_core.autodiff.ops.conventions import numpy_functions as _functions
+from nnmath_core.autodiff.ops.counting import (
+    bincount as bincount,
+    digitize as digitize,
+    histogram as histogram,
+    histogram2d as histogram2d,
+    histogram_bin_edges as histogram_bin_edges,
+    histogramdd as histogramdd,
+    in1d as in1d,
+    isin as isin,
+    searchsorted as searchsorted,
+)
+from nnmath_core.autodiff.ops.dtypes import (
+    can_cast as can_cast,
+    common_type as common_type,
+    min_scalar_type as min_scalar_type,
+)
+from nnmath_core.autodiff.ops.einsum import einsum as einsum, einsum_path as einsum_path
 from nnmath_core.autodiff.ops.elementwise import (
-    absolute,
-    add,
-    angle,
-    arccos,
-    arccosh,
-    arcsin,
-    arcsinh,
-    arctan,
-    arctan2,
-    arctanh,
-    cbrt,
-    ceil,
-    conj,
-    cos,
-    cosh,
-    divide,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    floor_divide,
-    hypot,
-    log,
-    log1p,
-    log2,
-    log10,
-    logaddexp,
-    multiply,
-    negative,
-    positive,
-    power,
-    reciprocal,
-    remainder,
-    rint,
-    sign,
-    sin,
-    sinh,
-    sqrt,
-    square,
-    subtract,
-    tan,
-    tanh,
-    trunc,
+    absolute as absolute,
+    add as add,
+    angle as angle,
+    arccos as arccos,
+    arccosh as arccosh,
+    arcsin as arcsin,
+    arcsinh as arcsinh,
+    arctan as arctan,
+    arctan2 as arctan2,
+    arctanh as arctanh,
+    cbrt as cbrt,
+    ceil as ceil,
+    conj as conj,
+    cos as cos,
+    cosh as cosh,
+    divide as divide,
+    exp as exp,
+    exp2 as exp2,
+    expm1 as expm1,
+    floor as floor,
+    floor_divide as floor_divide,
+    hypot as hypot,
+    log as log,
+    log1p as log1p,
+    log2 as log2,
+    log10 as log10,
+    logaddexp as logaddexp,
+    multiply as multiply,
+    negative as negative,
+    positive as positive,
+    power as power,
+    reciprocal as reciprocal,
+    remainder as remainder,
+    rint as rint,
+    sign as sign,
+    sin as sin,
+    sinh as sinh,
+    sqrt as sqrt,
+    square as square,
+    subtract as subtract,
+    tan as tan,
+    tanh as tanh,
+    trunc as trunc,
+)
+from nnmath_core.autodiff.ops.floats import (
+    copysign as copysign,
+    deg2rad as deg2rad,
+    divmod as divmod,
+    fabs as fabs,
+    fix as fix,
+    float_power as float_power,
+    fmax as fmax,
+    fmin as fmin,
+    fmod as fmod,
+    frexp as frexp,
+    heaviside as heaviside,
+    i0 as i0,
+    iscomplex as iscomplex,
+    isneginf as isneginf,
+    isposinf as isposinf,
+    isreal as isreal,
+    ldexp as ldexp,
+    logaddexp2 as logaddexp2,
+    modf as modf,
+    nan_to_num as nan_to_num,
+    nextafter as nextafter,
+    rad2deg as rad2deg,
+    real_if_close as real_if_close,
+    sinc as sinc,
+    spacing as spacing,
+    unwrap as unwrap,
 )
 from nnmath_core.autodiff.ops.index import (
-    argsort,
-    compress,
-    extract,
-    nonzero,
-    sort,
-    take,
-    take_along_axis,
+    argsort as argsort,
+    compress as compress,
+    extract as extract,
+    nonzero as nonzero,
+    sort as sort,
+    take as take,
+    take_along_axis as take_along_axis,
+)
+from nnmath_core.autodiff.ops.integers import (
+    bitwise_and as bitwise_and,
+    bitwise_count as bitwise_count,
+    bitwise_left_shift as bitwise_left_shift,
+    bitwise_or as bitwise_or,
+    bitwise_right_shift as bitwise_right_shift,
+    bitwise_xor as bitwise_xor,
+    gcd as gcd,
+    invert as invert,
+    lcm as lcm,
 )
 from nnmath_core.autodiff.ops.join import (
-    array_split,
-    column_stack,
-    concatenate,
-    dstack,
-    hstack,
-    pad,
-    repeat,
-    roll,
-    split,
-    stack,
-    tile,
-    vstack,
+    array_split as array_split,
+    column_stack as column_stack,
+    concatenate as concatenate,
+    dstack as dstack,
+    hstack as hstack,
+    repeat as repeat,
+    roll as roll,
+    split as split,
+    stack as stack,
+    tile as tile,
+    vstack as vstack,
 )
-from nnmath_core.autodiff.ops.linalg import tril, triu
-from nnmath_core.autodiff.ops.product import cumprod, cumulative_prod, prod
+from nnmath_core.autodiff.ops.linalg import (
+    tril as tril,
+    triu as triu,
+)
+from nnmath_core.autodiff.ops.nan import (
+    nanargmax as nanargmax,
+    nanargmin as nanargmin,
+    nancumprod as nancumprod,
+    nancumsum as nancumsum,
+    nanmax as nanmax,
+    nanmean as nanmean,
+    nanmin as nanmin,
+    nanprod as nanprod,
+    nanstd as nanstd,
+    nansum as nansum,
+    nanvar as nanvar,
+)
+from nnmath_core.autodiff.ops.numeric import (
+    cross as cross,
+    ediff1d as ediff1d,
+    gradient as gradient,
+    interp as interp,
+    kron as kron,
+    trapezoid as trapezoid,
+)
+from nnmath_core.autodiff.ops.order import (
+    argpartition as argpartition,
+    argwhere as argwhere,
+    flatnonzero as flatnonzero,
+    lexsort as lexsort,
+    partition as partition,
+    sort_complex as sort_complex,
+)
+from nnmath_core.autodiff.ops.pad import pad as pad
+from nnmath_core.autodiff.ops.polynomial import (
+    poly as poly,
+    polyadd as polyadd,
+    polyder as polyder,
+    polydiv as polydiv,
+    polyfit as polyfit,
+    polyint as polyint,
+    polymul as polymul,
+    polysub as polysub,
+    polyval as polyval,
+    roots as roots,
+    vander as vander,
+)
+from nnmath_core.autodiff.ops.product import (
+    cumprod as cumprod,
+    cumulative_prod as cumulative_prod,
+    prod as prod,
+)
+from nnmath_core.autodiff.ops.quantile import (
+    median as median,
+    nanmedian as nanmedian,
+    nanpercentile as nanpercentile,
+    nanquantile as nanquantile,
+    percentile as percentile,
+    quantile as quantile,
+)
 from nnmath_core.autodiff.ops.reduce import (
-    all,
-    any,
-    argmax,
-    argmin,
-    average,
-    count_nonzero,
-    cumsum,
-    cumulative_sum,
-    diff,
-    max,
-    mean,
-    min,
-    ptp,
-    std,
-    var,
+    all as all,
+    any as any,
+    argmax as argmax,
+    argmin as argmin,
+    count_nonzero as count_nonzero,
+    cumsum as cumsum,
+    cumulative_sum as cumulative_sum,
+    diff as diff,
+    max as max,
+    mean as mean,
+    min as min,
+    ptp as ptp,
+    std as std,
+    var as var,
 )
-from nnmath_core.autodiff.ops.select import maximum, minimum
+from nnmath_core.autodiff.ops.select import (
+    maximum as maximum,
+    minimum as minimum,
+)
+from nnmath_core.autodiff.ops.sequences import (
+    convolve as convolve,
+    correlate as correlate,
+)
+from nnmath_core.autodiff.ops.sets import (
+    intersect1d as intersect1d,
+    setdiff1d as setdiff1d,
+    setxor1d as setxor1d,
+    union1d as union1d,
+    unique as unique,
+    unique_all as unique_all,
+    unique_counts as unique_counts,
+    unique_inverse as unique_inverse,
+    unique_values as unique_values,
+)
 from nnmath_core.autodiff.ops.shape import (
-    astype,
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    broadcast_arrays,
-    broadcast_to,
-    expand_dims,
-    flip,
-    fliplr,
-    flipud,
-    imag,
-    matrix_transpose,
-    moveaxis,
-    permute_dims,
-    ravel,
-    real,
-    reshape,
-    squeeze,
-    swapaxes,
-    transpose,
+    astype as astype,
+    atleast_1d as atleast_1d,
+    atleast_2d as atleast_2d,
+    atleast_3d as atleast_3d,
+    broadcast_arrays as broadcast_arrays,
+    broadcast_to as broadcast_to,
+    expand_dims as expand_dims,
+    flip as flip,
+    fliplr as fliplr,
+    flipud as flipud,
+    imag as imag,
+    matrix_transpose as matrix_transpose,
+    moveaxis as moveaxis,
+    permute_dims as permute_dims,
+    ravel as ravel,
+    real as real,
+    reshape as reshape,
+    squeeze as squeeze,
+    swapaxes as swapaxes,
+    transpose as transpose,
 )
-from nnmath_core.device import backend_for as _backend_for
-from nnmath_core.device import current_default_device as _current_default_device
-from nnmath_core.numpy import linalg
+from nnmath_core.autodiff.ops.statistics import (
+    average as average,
+    corrcoef as corrcoef,
+    cov as cov,
+)
+from nnmath_core.numpy import (
+    fft as fft,
+    lib as lib,
+    linalg as linalg,
+)
+from nnmath_core.numpy.creation import (
+    arange as arange,
+    array as array,
+    asanyarray as asanyarray,
+    asarray as asarray,
+    asarray_chkfinite as asarray_chkfinite,
+    ascontiguousarray as ascontiguousarray,
+    asfortranarray as asfortranarray,
+    bartlett as bartlett,
+    blackman as blackman,
+    c_ as c_,
+    diag_indices as diag_indices,
+    empty as empty,
+    empty_like as empty_like,
+    eye as eye,
+    from_dlpack as from_dlpack,
+    frombuffer as frombuffer,
+    fromfile as fromfile,
+    fromfunction as fromfunction,
+    fromiter as fromiter,
+    fromstring as fromstring,
+    full as full,
+    full_like as full_like,
+    geomspace as geomspace,
+    hamming as hamming,
+    hanning as hanning,
+    identity as identity,
+    indices as indices,
+    kaiser as kaiser,
+    linspace as linspace,
+    logspace as logspace,
+    mask_indices as mask_indices,
+    mgrid as mgrid,
+    ogrid as ogrid,
+    ones as ones,
+    ones_like as ones_like,
+    r_ as r_,
+    require as require,
+    tri as tri,
+    tril_indices as tril_indices,
+    triu_indices as triu_indices,
+    zeros as zeros,
+    zeros_like as zeros_like,
+)
+from nnmath_core.numpy.inspection import ArrayNamespaceInfo as _ArrayNamespaceInfo
 
-__all__ = [
-    "abs",
-    "absolute",
-    "acos",
-    "acosh",
-    "add",
-    "all",
-    "amax",
-    "amin",
-    "angle",
-    "any",
-    "arange",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctan2",
-    "arctanh",
-    "argmax",
-    "argmin",
-    "argsort",
-    "around",
-    "array",
-    "array_split",
-    "asarray",
-    "asin",
-    "asinh",
-    "astype",
-    "atan",
-    "atan2",
-    "atanh",
-    "atleast_1d",
-    "atleast_2d",
-    "atleast_3d",
-    "average",
-    "bool_",
-    "broadcast_arrays",
-    "broadcast_shapes",
-    "broadcast_to",
-    "cbrt",
-    "ceil",
-    "clip",
-    "column_stack",
-    "compress",
-    "concat",
-    "concatenate",
-    "conj",
-    "conjugate",
-    "copy",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "cumulative_prod",
-    "cumulative_sum",
-    "diag",
-    "diagonal",
-    "diff",
-    "divide",
-    "dot",
-    "dstack",
-    "dtype",
-    "e",
-    "einsum",
-    "empty",
-    "empty_like",
-    "equal",
-    "euler_gamma",
-    "exp",
-    "exp2",
-    "expand_dims",
-    "expm1",
-    "extract",
-    "eye",
-    "flip",
-    "fliplr",
-    "flipud",
-    "float32",
-    "float64",
-    "floor",
-    "floor_divide",
-    "full",
-    "full_like",
-    "greater",
-    "greater_equal",
-    "hstack",
-    "hypot",
-    "identity",
-    "imag",
-    "inf",
-    "inner",
-    "int32",
-    "int64",
-    "intp",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "less",
-    "less_equal",
-    "linalg",
-    "linspace",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "matmul",
-    "matrix_transpose",
-    "matvec",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mod",
-    "moveaxis",
-    "multiply",
-    "nan",
-    "ndim",
-    "negative",
-    "newaxis",
-    "nonzero",
-    "not_equal",
-    "ones",
-    "ones_like",
-    "outer",
-    "pad",
-    "permute_dims",
-    "pi",
-    "positive",
-    "pow",
-    "power",
-    "prod",
-    "ptp",
-    "ravel",
-    "real",
-    "reciprocal",
-    "remainder",
-    "repeat",
-    "reshape",
-    "result_type",
-    "rint",
-    "roll",
-    "round",
-    "shape",
-    "sign",
-    "signbit",
-    "sin",
-    "sinh",
-    "size",
-    "sort",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "tan",
-    "tanh",
-    "tensordot",
-    "tile",
-    "trace",
-    "transpose",
-    "tri",
-    "tril",
-    "triu",
-    "true_divide",
-    "trunc",
-    "var",
-    "vdot",
-    "vecdot",
-    "vecmat",
-    "vstack",
-    "where",
-    "zeros",
-    "zeros_like",
-]
-
+# Second names.
 abs = absolute
-acos, acosh, asin, asinh, atan, atan2, atanh = (
-    arccos,
-    arccosh,
-    arcsin,
-    arcsinh,
-    arctan,
-    arctan2,
-    arctanh,
-)
-amax, amin = max, min
+acos = arccos
+acosh = arccosh
+asin = arcsin
+asinh = arcsinh
+atan = arctan
+atan2 = arctan2
+atanh = arctanh
+amax = max
+amin = min
 concat = concatenate
 conjugate = conj
 mod = remainder
 pow = power
 true_divide = divide
+bitwise_invert = bitwise_not = invert
+degrees = rad2deg
+left_shift = bitwise_left_shift
+radians = deg2rad
+right_shift = bitwise_right_shift
 around = round
+shape = _shape_of
+sum = _traced_sum
+
+_NAMESPACES = ("fft", "lib", "linalg")
+
+# Every public name above belongs to the namespace: a function is added by one line, `f as f`.
+__all__ = sorted(
+    name
+    for name, value in globals().items()
+    if not name.startswith("_") and (type(value) is not type(_sys) or name in _NAMESPACES)
+)
 
 
-def _creation(name: str) -> Any:
-    def create(*args: Any, **kw: Any) -> Any:
-        return getattr(_backend_for(_current_default_device()).xp, name)(*args, **kw)
-
-    create.__name__ = create.__qualname__ = name
-    create.__doc__ = f"NumPy's ``{name}``, on the default device."
-    return create
+def __dir__() -> list[str]:
+    return __all__
 
 
-arange = _creation("arange")
-empty = _creation("empty")
-eye = _creation("eye")
-full = _creation("full")
-identity = _creation("identity")
-linspace = _creation("linspace")
-ones = _creation("ones")
-tri = _creation("tri")
-zeros = _creation("zeros")
-zeros_like = _functions[_np.zeros_like]
-ones_like = _functions[_np.ones_like]
-empty_like = _functions[_np.empty_like]
+__array_api_version__ = "2025.12"
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", __array_api_version__)
 
 
-def asarray(a: Any, dtype: Any = None) -> Any:
-    """NumPy's ``asarray`` on the default device; a tracer, or a list of tracers, becomes a traced array."""
-    if isinstance(a, _Tracer):
-        return a if dtype is None else astype(a, dtype)
-    if isinstance(a, (list, tuple)) and _holds_tracer(a):
-        y = stack([asarray(x) for x in a])
-        return y if dtype is None else astype(y, dtype)
-    return _backend_for(_current_default_device()).asarray(a, dtype=dtype)
+def __array_namespace_info__() -> _ArrayNamespaceInfo:
+    """What the namespace can do, as the array API standard asks for it."""
+    return _ArrayNamespaceInfo()
 
 
-def _holds_tracer(a: Any) -> bool:
-    return isinstance(a, _Tracer) or (
-        isinstance(a, (list, tuple)) and True in map(_holds_tracer, a)
-    )
-
-
-array = asarray
-
-
-def _namespace(api_version: str | None) -> Any:
+def _namespace(api_version: str | None) -> _Any:
+    if api_version not in (None, *_VERSIONS):
+        raise ValueError(
+            f"__array_namespace__: `api_version` must be one of {', '.join(_VERSIONS)} or None, got {api_version!r}."
+        )
     return _sys.modules[__name__]
 
 

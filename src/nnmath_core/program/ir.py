@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of
 from nnmath_core._ext._tree import TreeDef, flatten, unflatten
+from nnmath_core.autodiff.control.subprogram import lines_of, with_spent
 from nnmath_core.autodiff.primitive import Primitive
 from nnmath_core.errors import ShapeError, TreeError
 
@@ -56,7 +55,7 @@ class Program:
         self.constants = dict(recording.constants)
         self.outputs = tuple(outputs)
         self.name = name
-        self._recorded = _with_spent(recording.equations, {*self.constants, *self.outputs})
+        self._recorded = with_spent(recording.equations, {*self.constants, *self.outputs})
         self._in_def = in_def
         self._out_def = out_def
 
@@ -79,43 +78,9 @@ class Program:
         return unflatten(self._out_def, [env[o] if isinstance(o, Var) else o for o in self.outputs])
 
     def __str__(self) -> str:
-        lines = [f"program {self.name}({', '.join(map(_declared, self.inputs))})"]
-        lines += [f"  constant {_declared(v)}" for v in self.constants]
-        for e in self.equations:
-            params = "".join(f", {k}={_shown(p)}" for k, p in e.params.items())
-            outs = ", ".join(map(_declared, e.outputs))
-            lines.append(
-                f"  {outs} = {e.primitive.name}({', '.join(map(_operand, e.operands))}{params})"
-            )
-        lines.append(f"  return {', '.join(map(_operand, self.outputs))}")
-        return "\n".join(lines)
+        equations = ((e.primitive, e.operands, e.outputs, e.params) for e in self.equations)
+        head = f"program {self.name}"
+        return "\n".join(lines_of(head, self.inputs, self.constants, equations, self.outputs))
 
     def __repr__(self) -> str:
         return f"Program({self.name}: {len(self.inputs)} inputs, {len(self.equations)} equations)"
-
-
-def _with_spent(equations: list[Any], kept: set[Any]) -> list[Any]:
-    """Add to each equation the variables that nobody reads after it, those of ``kept`` excepted."""
-    seen, out = set(kept), []
-    for primitive, operands, outputs, params in reversed(equations):
-        used = {x for x in operands if isinstance(x, Var)} | set(outputs)
-        out.append((primitive, operands, outputs, params, tuple(used - seen)))
-        seen |= used
-    return out[::-1]
-
-
-def _declared(v: Var) -> str:
-    kind = {"float64": "f64", "float32": "f32", "int64": "i64", "bool": "bool"}.get(
-        str(v.dtype), str(v.dtype)
-    )
-    return f"v{v.number}:{kind}[{','.join(map(str, v.shape))}]"
-
-
-def _operand(x: Any) -> str:
-    return (
-        f"v{x.number}" if isinstance(x, Var) else repr(x.item() if isinstance(x, np.generic) else x)
-    )
-
-
-def _shown(p: Any) -> str:
-    return repr(p) if not isinstance(p, np.dtype) else str(p)

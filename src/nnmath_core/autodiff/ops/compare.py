@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from nnmath_core.autodiff.ops.conventions import dtype_of, ufuncs
+from nnmath_core.autodiff.ops.conventions import ufuncs
 from nnmath_core.autodiff.primitive import Primitive, sample
-from nnmath_core.errors import DtypeError
 
 __all__ = [
     "equal",
@@ -79,27 +75,11 @@ isfinite = _test("isfinite")
 signbit = _test("signbit")
 
 
-def _boolean(name: str, logical: Primitive) -> Callable[..., Any]:
-    """A bitwise ufunc on masks; on integers it is not traced."""
-
-    def f(*xs: Any) -> Any:
-        for x in xs:
-            if dtype_of(x) != np.bool_:
-                raise DtypeError(
-                    f"{name}: traced operands must be boolean masks, got {dtype_of(x)}."
-                )
-        return logical(*xs)
-
-    return f
-
-
 ufuncs.update(
     {
         np.equal: equal, np.not_equal: not_equal, np.less: less, np.less_equal: less_equal, np.greater: greater,
         np.greater_equal: greater_equal, np.logical_and: logical_and, np.logical_or: logical_or,
         np.logical_xor: logical_xor, np.logical_not: logical_not, np.isnan: isnan, np.isinf: isinf,
-        np.isfinite: isfinite, np.signbit: signbit, np.bitwise_and: _boolean("bitwise_and", logical_and),
-        np.bitwise_or: _boolean("bitwise_or", logical_or), np.bitwise_xor: _boolean("bitwise_xor", logical_xor),
-        np.invert: _boolean("invert", logical_not),
+        np.isfinite: isfinite, np.signbit: signbit,
     }
 )  # fmt: skip

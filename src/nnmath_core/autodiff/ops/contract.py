@@ -7,17 +7,18 @@ lacks are summed. Its derivative rules and its batching rule are arithmetic on l
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import string
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import alias, mark_fresh
+from nnmath_core._ext._autodiff import alias
+from nnmath_core.autodiff.ops.axes import spread
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     as_operand,
     constant,
-    dropped,
     dtype_of,
     implements,
     methods,
@@ -29,9 +30,10 @@ from nnmath_core.autodiff.ops.conventions import (
     ufunc_methods,
     ufuncs,
 )
-from nnmath_core.autodiff.ops.elementwise import conjugated
-from nnmath_core.autodiff.ops.reduce import _spread, sum_p
-from nnmath_core.autodiff.ops.shape import moveaxis, ravel, reshape_p, transpose_p
+from nnmath_core.autodiff.ops.elementwise import conjugated, multiply
+from nnmath_core.autodiff.ops.matrices import is_structured, product
+from nnmath_core.autodiff.ops.reduce import sum
+from nnmath_core.autodiff.ops.shape import moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.errors import ShapeError
 
@@ -40,7 +42,6 @@ __all__ = [
     "diag",
     "diagonal",
     "dot",
-    "einsum",
     "inner",
     "matmul",
     "matvec",
@@ -68,7 +69,7 @@ def _contract_rule(i):
     def rule(g, xs, y, *, spec):
         back, lonely = _transposed_spec(spec, i)
         r = contract(g, xs[1 - i], spec=back)
-        return _spread(r, xs[i].shape, lonely, False) if lonely else r
+        return spread(r, xs[i].shape, lonely, False) if lonely else r
 
     return rule
 
@@ -80,7 +81,7 @@ def _contract_shape(x, y, *, spec):
 
 def _contract_batch(on, v, size, *, spec):
     a, b, o = spec
-    z = next(c for c in string.ascii_letters if c not in a + b + o)
+    z = next(c for c in map(chr, itertools.count(97)) if c.isalpha() and c not in a + b + o)
     return contract(*v, spec=(z + a if on[0] else a, z + b if on[1] else b, z + o))
 
 
@@ -174,9 +175,9 @@ def diag(v, k=0):
 @implements(np.trace)
 def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     """NumPy's ``trace``."""
-    refuse("trace", out=(out, None), dtype=(dtype, None))
-    d = diagonal(alias(a), offset, axis1, axis2)
-    return sum_p(d, axis=(ndim_of(d) - 1,), keepdims=False)
+    refuse("trace", out=(out, None))
+    d = diagonal(alias(as_operand(a)), offset, axis1, axis2)
+    return sum(d, axis=-1, dtype=dtype)
 
 
 # ---------------------------------------------------------------------------------------------- products
@@ -184,7 +185,7 @@ def _mismatch(who, sa, sb, what):
     return ShapeError(f"{who}: {what}, got shapes {sa} and {sb}.")
 
 
-def _arrays(*xs):
+def operand_arrays(*xs):
     """Lists and numbers as arrays, numbers on the device of the others."""
     xs = [as_operand(x) for x in xs]
     like = next((x for x in xs if hasattr(x, "dtype")), 0.0)
@@ -195,6 +196,8 @@ def _arrays(*xs):
 def matmul(x1, x2, /):
     """NumPy's ``matmul``."""
     x1, x2 = as_operand(x1), as_operand(x2)
+    if is_structured(x1) or is_structured(x2):
+        return product(x1, x2)
     sa, sb = shape_of(x1), shape_of(x2)
     if not sa or not sb:
         raise _mismatch(
@@ -206,16 +209,21 @@ def matmul(x1, x2, /):
     if len(sa) <= 2 and len(sb) <= 2:
         a, b = ("j", "ij")[len(sa) - 1], ("j", "jk")[len(sb) - 1]
         return contract(x1, x2, spec=(a, b, "".join(c for c in a + b if c != "j")))
+    rows, columns = "Y" if len(sa) > 1 else "", "X" if len(sb) > 1 else ""
+    return _stacked("matmul", x1, x2, rows + "Z", "Z" + columns, rows + columns)
+
+
+def _stacked(who, x1, x2, tail1, tail2, out):
+    """A product of the last axes of stacks whose leading axes broadcast."""
+    sa, sb = shape_of(x1), shape_of(x2)
     try:
-        lead = np.broadcast_shapes(sa[:-2], sb[:-2])
+        lead = np.broadcast_shapes(sa[: len(sa) - len(tail1)], sb[: len(sb) - len(tail2)])
     except ValueError:
-        raise _mismatch("matmul", sa, sb, "the leading axes must broadcast") from None
-    letters = string.ascii_letters[: len(lead)]
-    x1, la = _stack_side(x1, sa, "YZ"[2 - min(len(sa), 2) :], lead, letters)
-    x2, lb = _stack_side(x2, sb, "ZX" if len(sb) > 1 else "Z", lead, letters)
-    return contract(
-        x1, x2, spec=(la, lb, letters + ("Y" if len(sa) > 1 else "") + ("X" if len(sb) > 1 else ""))
-    )
+        raise _mismatch(who, sa, sb, "the leading axes must broadcast") from None
+    letters = string.ascii_lowercase[: len(lead)]
+    x1, la = _stack_side(x1, sa, tail1, lead, letters)
+    x2, lb = _stack_side(x2, sb, tail2, lead, letters)
+    return contract(x1, x2, spec=(la, lb, letters + out))
 
 
 def _stack_side(x, s, tail, lead, letters):
@@ -233,14 +241,27 @@ def _stack_side(x, s, tail, lead, letters):
     return x, "".join(labels) + tail
 
 
+def _require_core(who, x1, x2, n1, n2, axes):
+    """Refuse operands without the axes of the product, and axes of two lengths."""
+    sa, sb = shape_of(x1), shape_of(x2)
+    if len(sa) < n1 or len(sb) < n2:
+        raise _mismatch(who, sa, sb, f"the operands must have at least {n1} and {n2} axes")
+    if sa[axes[0]] != sb[axes[1]]:
+        raise _mismatch(who, sa, sb, "the axes that are summed must have one length")
+
+
 def matvec(x1, x2, /):
     """A matrix (or a stack) times a vector (or a stack), NumPy's ``matvec``."""
-    return einsum("...ij,...j->...i", x1, x2)
+    x1, x2 = as_operand(x1), as_operand(x2)
+    _require_core("matvec", x1, x2, 2, 1, (-1, -1))
+    return _stacked("matvec", x1, x2, "YZ", "Z", "Y")
 
 
 def vecmat(x1, x2, /):
     """The conjugate of a vector (or a stack) times a matrix (or a stack), NumPy's ``vecmat``."""
-    return einsum("...i,...ij->...j", conjugated(as_operand(x1)), x2)
+    x1, x2 = conjugated(as_operand(x1)), as_operand(x2)
+    _require_core("vecmat", x1, x2, 1, 2, (-1, -2))
+    return _stacked("vecmat", x1, x2, "Z", "ZX", "X")
 
 
 @implements(np.dot)
@@ -249,6 +270,8 @@ def dot(a, b, out=None):
     refuse("dot", out=(out, None))
     a, b = as_operand(a), as_operand(b)
     na, nb = ndim_of(a), ndim_of(b)
+    if is_structured(a) or is_structured(b):
+        return product(a, b) if na and nb else multiply(a, b)
     if na == 0 or nb == 0:
         return a * b
     if na <= 2 and nb <= 2:
@@ -259,7 +282,7 @@ def dot(a, b, out=None):
 @implements(np.tensordot)
 def tensordot(a, b, axes=2):
     """NumPy's ``tensordot``."""
-    a, b = _arrays(a, b)
+    a, b = operand_arrays(a, b)
     na, nb = ndim_of(a), ndim_of(b)
     if isinstance(axes, (int, np.integer)):
         axes = (tuple(range(na - axes, na)), tuple(range(axes)))
@@ -289,7 +312,7 @@ def tensordot(a, b, axes=2):
 def outer(a, b, out=None):
     """NumPy's ``outer``."""
     refuse("outer", out=(out, None))
-    a, b = _arrays(a, b)
+    a, b = operand_arrays(a, b)
     return contract(ravel(alias(a)), ravel(alias(b)), spec=("i", "j", "ij"))
 
 
@@ -304,14 +327,17 @@ def inner(a, b, /):
 @implements(np.vdot)
 def vdot(a, b, /):
     """NumPy's ``vdot``: the conjugate of the first operand times the second, both flattened."""
-    a, b = _arrays(a, b)
+    a, b = operand_arrays(a, b)
     return matmul(ravel(conjugated(alias(a))), ravel(alias(b)))
 
 
 def vecdot(x1, x2, /, *, axis=-1):
     """Dot products along an axis, the first operand conjugated."""
-    x1, x2 = (moveaxis(alias(as_operand(x)), axis, -1) for x in (x1, x2))
-    return einsum("...i,...i->...", conjugated(x1), x2)
+    x1, x2 = as_operand(x1), as_operand(x2)
+    if ndim_of(x1) and ndim_of(x2):
+        x1, x2 = (moveaxis(alias(x), axis, -1) for x in (x1, x2))
+    _require_core("vecdot", x1, x2, 1, 1, (-1, -1))
+    return _stacked("vecdot", conjugated(x1), x2, "Z", "Z", "")
 
 
 ufuncs.update(
@@ -321,127 +347,6 @@ ufuncs.update(
         if hasattr(np, f.__name__)  # the first two came with NumPy 2.2
     }
 )
-
-
-# ---------------------------------------------------------------------------------------------- einsum
-def _parse(subscripts, shapes):
-    """Labels of each operand and of the output, ellipses replaced by letters; errors name the label."""
-    text = subscripts.replace(" ", "")
-    left, arrow, out = text.partition("->")
-    parts = left.split(",")
-    if len(parts) != len(shapes):
-        raise ValueError(
-            f"einsum: {subscripts!r} names {len(parts)} operands and {len(shapes)} were given."
-        )
-    used = set(text) - set(",.->")
-    for c in used:
-        if not c.isalpha():
-            raise ValueError(
-                f"einsum: invalid character {c!r} in {subscripts!r}; labels are letters."
-            )
-    free = [c for c in string.ascii_letters if c not in used]
-    width = 0
-    for part, s in zip(parts, shapes, strict=True):
-        if "..." in part:
-            width = max(width, len(s) - len(part.replace("...", "")))
-    dots = "".join(free[:width])
-    labels, length = [], {}
-    for k, (part, s) in enumerate(zip(parts, shapes, strict=True)):
-        if "..." in part:
-            n = len(s) - len(part.replace("...", ""))
-            part = part.replace("...", dots[width - n :] if n > 0 else "")
-        if len(part) != len(s):
-            raise ShapeError(
-                f"einsum: operand {k} has {len(s)} axes and {parts[k]!r} names {len(part)}."
-            )
-        for c, n in zip(part, s, strict=True):
-            if length.setdefault(c, n) != n and 1 not in (n, length[c]):
-                raise ShapeError(
-                    f"einsum: label {c!r} has length {length[c]} before and {n} in operand {k} of {subscripts!r}."
-                )
-            length[c] = max(length[c], n) if 0 not in (n, length[c]) else 0
-        labels.append(part)
-    if arrow:
-        out = out.replace("...", dots)
-    else:
-        every = "".join(labels)
-        out = dots + "".join(sorted(c for c in set(every) if every.count(c) == 1 and c not in dots))
-    for c in out:
-        if c not in length or out.count(c) > 1:
-            why = "is not in any operand" if c not in length else "is repeated in the output"
-            raise ValueError(f"einsum: output label {c!r} of {subscripts!r} {why}.")
-    return labels, out, length
-
-
-def _without_repeats(x, labels, length):
-    """One operand with each label once (diagonals taken) and axes of length 1 that broadcast dropped."""
-    for c in dict.fromkeys(labels):
-        while labels.count(c) > 1:
-            i = labels.index(c)
-            j = labels.index(c, i + 1)
-            if shape_of(x)[i] != shape_of(x)[j]:
-                raise ShapeError(
-                    f"einsum: label {c!r} is repeated with lengths {shape_of(x)[i]} and {shape_of(x)[j]}."
-                )
-            x = diagonal(x, 0, i, j)
-            labels = "".join(k for a, k in enumerate(labels) if a not in (i, j)) + c
-    s = shape_of(x)
-    ones = [i for i, c in enumerate(labels) if s[i] == 1 and length[c] != 1]
-    if ones:
-        x = reshape_p(x, shape=dropped(s, tuple(ones)))
-        labels = "".join(c for i, c in enumerate(labels) if i not in ones)
-    return x, labels
-
-
-def _path(labels, out, length):
-    """Pairs of operands to contract, in NumPy's greedy order."""
-    if len(labels) <= 2:
-        return [(0, 1)] * (len(labels) - 1)
-    dummies = [np.broadcast_to(0.0, tuple(length[c] for c in part)) for part in labels]
-    path, _ = np.einsum_path(",".join(labels) + "->" + out, *dummies, optimize="greedy")
-    pairs = []
-    for group in path[1:]:
-        group = list(group)
-        # a group of three or more: two at a time, from the left
-        while len(group) > 2:
-            pairs.append((group[0], group[1]))
-            n = len(labels) - len(pairs)
-            group = [i - sum(j < i for j in group[:2]) for i in group[2:]] + [n - 1]
-        if len(group) == 2:
-            pairs.append(tuple(sorted(group)))
-    return pairs
-
-
-@implements(np.einsum)
-def einsum(
-    subscripts, /, *operands, out=None, optimize=True, dtype=None, order="K", casting="safe"
-):
-    """NumPy's ``einsum``: implicit and explicit outputs, ellipses, repeated labels; the order is planned."""
-    refuse("einsum", out=(out, None), dtype=(dtype, None))
-    if not isinstance(subscripts, str):
-        raise TypeError("einsum: write the subscripts as a string, like 'ij,jk->ik'.")
-    xs = _arrays(*operands)
-    xs = [alias(x) for x in xs] if len(xs) > 1 else xs  # of one operand the result may be a view
-    labels, result, length = _parse(subscripts, [shape_of(x) for x in xs])
-    pairs = [_without_repeats(x, part, length) for x, part in zip(xs, labels, strict=True)]
-    for i, j in _path([p for _, p in pairs], result, length):
-        (x, a), (y, b) = pairs[i], pairs[j]
-        rest = [p for k, p in enumerate(pairs) if k not in (i, j)]
-        needed = set(result).union(*(p for _, p in rest)) if rest else set(result)
-        o = "".join(c for c in dict.fromkeys(a + b) if c in needed)
-        o = result if not rest and set(o) == set(result) else o
-        pairs = [*rest, (contract(x, y, spec=(a, b, o)), o)]
-    x, a = pairs[0]
-    gone = tuple(i for i, c in enumerate(a) if c not in result)
-    if gone:
-        x, a = sum_p(x, axis=gone, keepdims=False), "".join(c for c in a if c in result)
-    missing = [c for c in result if c not in a]  # labels whose only axes had length 1 elsewhere
-    if missing:
-        x = reshape_p(x, shape=(*shape_of(x), *([1] * len(missing))))
-        a += "".join(missing)
-    if a != result:
-        x = transpose_p(x, axes=tuple(a.index(c) for c in result))
-    return mark_fresh(x) if len(xs) > 1 or gone else x
 
 
 def _outer_method(p):

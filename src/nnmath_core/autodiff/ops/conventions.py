@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import Aval, Tracer, aval_of, dtype_of, shape_of, value_of
+from nnmath_core._ext._autodiff import (
+    Aval,
+    Tracer,
+    alias,
+    aval_of,
+    dtype_of,
+    is_batched,
+    shape_of,
+    value_of,
+)
 from nnmath_core.autodiff.primitive import REGISTRY
-from nnmath_core.device import backend_of
-from nnmath_core.errors import TraceError
+from nnmath_core.device import backend_of, device_of, place_of, to_device
+from nnmath_core.errors import DeviceError, TraceError
 
 NO_VALUE = np._NoValue
 """NumPy's own mark for a keyword that was not given."""
@@ -59,7 +68,39 @@ def refuse(who: str, **given: tuple[Any, Any]) -> None:
 def as_operand(x: Any) -> Any:
     """A list or tuple as an array, stacked when it holds tracers; everything else as it is."""
     if isinstance(x, (list, tuple)):
-        return np.asarray(x)
+        return _stacked(x) if holds_tracer(x) else np.asarray(x)
+    return x
+
+
+def holds_tracer(x: Any) -> bool:
+    """Whether x is a tracer, or a list or tuple with one at any depth."""
+    return isinstance(x, Tracer) or (
+        isinstance(x, (list, tuple)) and any(holds_tracer(v) for v in x)
+    )
+
+
+def _stacked(xs: Any) -> Any:
+    """NumPy's array of a nested list, where some entries are tracers."""
+    parts = [x if isinstance(x, Tracer) else np.asarray(x) for x in map(as_operand, xs)]
+    shapes = sorted({shape_of(x) for x in parts})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"array: the entries of a list must have one shape, got {shapes[0]} and {shapes[1]}."
+        )
+    rows = [REGISTRY["reshape"](alias(x), shape=(1, *shapes[0])) for x in parts]
+    return REGISTRY["concatenate"](*rows, axis=0)
+
+
+def placed(who: str, x: Any, device: Any) -> Any:
+    """X on a device; a tracer does not move, so that it must be there already (while staging it is anywhere)."""
+    if not isinstance(x, Tracer):
+        return to_device(x, place_of(device))
+    here, there = value_of(x), place_of(device)
+    if not isinstance(here, Tracer) and device_of(here) != there:
+        raise DeviceError(
+            f"{who}: `device` must be {device_of(here)}, where the traced array is, got {there}. "
+            "Move what is passed in: nm.to_device(x, device) before the transformation."
+        )
     return x
 
 
@@ -119,6 +160,27 @@ def is_traced(*xs: Any) -> bool:
     return any(isinstance(x, Tracer) for x in xs)
 
 
+def is_staged(x: Any) -> bool:
+    """Whether a value does not exist yet."""
+    return isinstance(x, Tracer) and isinstance(value_of(x), Tracer)
+
+
+def is_known(x: Any) -> bool:
+    """Whether a value exists and is one for all examples, so that Python can decide by it."""
+    return not isinstance(x, Tracer) or not (isinstance(value_of(x), Tracer) or is_batched(x))
+
+
+def require_value(who: str, x: Any, advice: str = "Call it outside, or mask with np.where.") -> Any:
+    """The plain array behind x: what decides about a shape cannot be traced by vmap or staging."""
+    x = as_operand(x)
+    if not is_known(x):
+        raise TraceError(
+            f"{who} needs values, which differ between the examples under vmap and do not exist yet while staging. "
+            f"{advice}"
+        )
+    return value_of(x)
+
+
 def as_first(x: Any, *others: Any, **params: Any) -> Aval:
     """Shape rule: shape and dtype of the first operand (an array, a variable or a scalar)."""
     return Aval(x.shape, x.dtype) if hasattr(x, "dtype") else aval_of(x)
@@ -144,6 +206,17 @@ def result_dtype(*xs: Any) -> np.dtype:
     return np.result_type(*[x.dtype if hasattr(x, "dtype") else x for x in xs])
 
 
+def floating_dtype(*xs: Any) -> np.dtype:
+    """The result dtype; integers and booleans become float64, as in `numpy.linalg`."""
+    dtype = result_dtype(*xs)
+    return dtype if dtype.kind in "fc" else np.dtype(float)
+
+
+def real_dtype(*xs: Any) -> np.dtype:
+    """The dtype of the modulus of numbers of the dtype `floating_dtype`."""
+    return np.zeros(0, floating_dtype(*xs)).real.dtype
+
+
 __all__ = [
     "NO_VALUE",
     "Aval",
@@ -155,7 +228,11 @@ __all__ = [
     "dropped",
     "dtype_of",
     "expand_batch",
+    "floating_dtype",
+    "holds_tracer",
     "implements",
+    "is_known",
+    "is_staged",
     "is_traced",
     "kept",
     "methods",
@@ -163,7 +240,10 @@ __all__ = [
     "normal_axes",
     "normal_axis",
     "numpy_functions",
+    "placed",
+    "real_dtype",
     "refuse",
+    "require_value",
     "result_dtype",
     "shape_of",
     "ufunc_methods",

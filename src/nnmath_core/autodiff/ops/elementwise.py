@@ -71,14 +71,22 @@ __all__ = [
 _INF = math.inf
 
 
-def _unary(name, factor, *, keeps, domain="normal", selects=None, special=(), forward=None):
-    """An elementwise primitive of one operand; ``domain`` names the draw of its samples."""
+def _unary(
+    name,
+    factor,
+    *,
+    keeps,
+    draw="normal",
+    domain="everywhere",
+    selects=None,
+    special=(),
+    forward=None,
+):
+    """An elementwise primitive of one operand; ``draw`` names that of its samples, or is their interval."""
 
     def samples(d):
-        draw = (
-            (lambda *s: d.within(*domain, *s)) if isinstance(domain, tuple) else getattr(d, domain)
-        )
-        return [sample(draw(3, 4)), sample(draw(0, 4)), sample(draw())]
+        f = (lambda *s: d.within(*draw, *s)) if isinstance(draw, tuple) else getattr(d, draw)
+        return [sample(f(3, 4)), sample(f(0, 4)), sample(f())]
 
     return Primitive(
         name,
@@ -89,6 +97,7 @@ def _unary(name, factor, *, keeps, domain="normal", selects=None, special=(), fo
         selects=selects,
         special=special,
         samples=samples,
+        domain=domain,
     )
 
 
@@ -144,6 +153,7 @@ divide = Primitive(
     vjp=(lambda g, xs, y: g / xs[1], lambda g, xs, y: -(g * y) / xs[1]),
     keeps=("1", "1y"),
     samples=_two_positive,
+    domain="x2 != 0",
 )
 negative = Primitive(
     "negative",
@@ -154,7 +164,9 @@ negative = Primitive(
     samples=lambda d: [sample(d.normal(3, 4)), sample(d.normal(0, 4)), sample(d.normal())],
 )
 square = _unary("square", lambda g, xs, y: g * (2.0 * xs[0]), keeps="0")
-reciprocal = _unary("reciprocal", lambda g, xs, y: g * -(y * y), keeps="y", domain="positive")
+reciprocal = _unary(
+    "reciprocal", lambda g, xs, y: g * -(y * y), keeps="y", draw="positive", domain="x != 0"
+)
 
 
 conj = Primitive(
@@ -184,8 +196,9 @@ absolute = _unary(
     "absolute",
     lambda g, xs, y: g * conjugated(_direction(xs[0])),
     keeps="0",
-    domain="apart",
+    draw="apart",
     special=[Special("|x| at 0: 0, the subgradient of least norm", (0.0,), (0.0,))],
+    domain="everywhere; 0 at 0 by convention",
 )
 sign_p = Primitive(
     "sign",
@@ -240,6 +253,7 @@ remainder = Primitive(
         sample(np.array([[0.5], [-1.3]]), np.array([0.4, -0.8])),
         sample(np.array([2.3, -0.4]), 0.75),
     ],
+    domain="x1 / x2 is no integer; 1 in x1 there, as beside it",
 )
 
 
@@ -284,20 +298,23 @@ power = Primitive(
         Special("x**2 at x = 0: 0 in x", (0.0, 2), (0.0, None)),
         Special("x**p at x = 0, p > 0: 0 in p", (0.0, 2.0), (0.0, 0.0)),
     ],
+    domain="x1 > 0; in x1 alone wherever the power is smooth",
 )
 sqrt = _unary(
     "sqrt",
     lambda g, xs, y: g * (0.5 / y),
     keeps="y",
-    domain="positive",
+    draw="positive",
     special=[Special("sqrt at 0: inf, the limit", (0.0,), (_INF,))],
+    domain="x > 0; inf at 0, the limit",
 )
 cbrt = _unary(
     "cbrt",
     lambda g, xs, y: g / (3.0 * square(y)),
     keeps="y",
-    domain=(-2.3, -0.3),
+    draw=(-2.3, -0.3),
     special=[Special("cbrt at 0: inf, the limit", (0.0,), (_INF,))],
+    domain="x != 0; inf at 0, the limit",
 )
 
 
@@ -316,6 +333,7 @@ hypot = Primitive(
     keeps=("0y", "1y"),
     samples=_two_positive,
     special=[Special("hypot at (0, 0): 0, the subgradient of least norm", (0.0, 0.0), (0.0, 0.0))],
+    domain="everywhere; 0 at (0, 0) by convention",
 )
 
 # ---------------------------------------------------------------------------------------------- exp and log
@@ -326,17 +344,27 @@ log = _unary(
     "log",
     lambda g, xs, y: g / xs[0],
     keeps="0",
-    domain="positive",
+    draw="positive",
     special=[Special("log at 0: inf, the limit", (0.0,), (_INF,))],
+    domain="x > 0; inf at 0, the limit",
 )
-log2 = _unary("log2", lambda g, xs, y: g / (math.log(2.0) * xs[0]), keeps="0", domain="positive")
-log10 = _unary("log10", lambda g, xs, y: g / (math.log(10.0) * xs[0]), keeps="0", domain="positive")
+log2 = _unary(
+    "log2", lambda g, xs, y: g / (math.log(2.0) * xs[0]), keeps="0", draw="positive", domain="x > 0"
+)
+log10 = _unary(
+    "log10",
+    lambda g, xs, y: g / (math.log(10.0) * xs[0]),
+    keeps="0",
+    draw="positive",
+    domain="x > 0",
+)
 log1p = _unary(
     "log1p",
     lambda g, xs, y: g / (xs[0] + 1.0),
     keeps="0",
-    domain="positive",
+    draw="positive",
     special=[Special("log1p at -1: inf, the limit", (-1.0,), (_INF,))],
+    domain="x > -1; inf at -1, the limit",
 )
 
 
@@ -367,7 +395,9 @@ logaddexp = Primitive(
 # ---------------------------------------------------------------------------------------------- trigonometric
 sin = _unary("sin", lambda g, xs, y: g * cos(xs[0]), keeps="0")
 cos = _unary("cos", lambda g, xs, y: g * -sin(xs[0]), keeps="0")
-tan = _unary("tan", lambda g, xs, y: g * (1.0 + square(y)), keeps="y", domain=(-1.2, 1.2))
+tan = _unary(
+    "tan", lambda g, xs, y: g * (1.0 + square(y)), keeps="y", draw=(-1.2, 1.2), domain="cos(x) != 0"
+)
 
 
 def _one_minus_square(x):
@@ -375,10 +405,18 @@ def _one_minus_square(x):
 
 
 arcsin = _unary(
-    "arcsin", lambda g, xs, y: g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9)
+    "arcsin",
+    lambda g, xs, y: g / sqrt(_one_minus_square(xs[0])),
+    keeps="0",
+    draw=(-0.9, 0.9),
+    domain="|x| < 1",
 )
 arccos = _unary(
-    "arccos", lambda g, xs, y: -g / sqrt(_one_minus_square(xs[0])), keeps="0", domain=(-0.9, 0.9)
+    "arccos",
+    lambda g, xs, y: -g / sqrt(_one_minus_square(xs[0])),
+    keeps="0",
+    draw=(-0.9, 0.9),
+    domain="|x| < 1",
 )
 arctan = _unary("arctan", lambda g, xs, y: g / (1.0 + square(xs[0])), keeps="0")
 
@@ -401,6 +439,7 @@ arctan2 = Primitive(
     keeps=("01", "01"),
     samples=_two_positive,
     special=[Special("arctan2 at (0, 0): 0 in both", (0.0, 0.0), (0.0, 0.0))],
+    domain="everywhere; 0 at (0, 0) by convention",
 )
 sinh = _unary("sinh", lambda g, xs, y: g * cosh(xs[0]), keeps="0")
 cosh = _unary("cosh", lambda g, xs, y: g * sinh(xs[0]), keeps="0")
@@ -418,10 +457,15 @@ arccosh = _unary(
     "arccosh",
     lambda g, xs, y: g / (sqrt(xs[0] - 1.0) * sqrt(xs[0] + 1.0)),
     keeps="0",
-    domain=(1.2, 3.0),
+    draw=(1.2, 3.0),
+    domain="x > 1",
 )
 arctanh = _unary(
-    "arctanh", lambda g, xs, y: g / _one_minus_square(xs[0]), keeps="0", domain=(-0.9, 0.9)
+    "arctanh",
+    lambda g, xs, y: g / _one_minus_square(xs[0]),
+    keeps="0",
+    draw=(-0.9, 0.9),
+    domain="|x| < 1",
 )
 
 # ---------------------------------------------------------------------------------------------- special functions

@@ -7,12 +7,9 @@ import operator
 import numpy as np
 
 from nnmath_core._ext._autodiff import (
-    BatchTracer,
-    StageTracer,
     Tracer,
     alias,
     mark_fresh,
-    value_of,
 )
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
@@ -26,14 +23,15 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axis,
     refuse,
+    require_value,
     shape_of,
 )
 from nnmath_core.autodiff.ops.select import where
-from nnmath_core.autodiff.ops.shape import broadcast_to, cast, moveaxis, ravel, reshape_p
+from nnmath_core.autodiff.ops.shape import broadcast_to, cast, flip_p, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import require_in, sentence
 from nnmath_core.device.cpu import add_at
-from nnmath_core.errors import DtypeError, TraceError
+from nnmath_core.errors import DtypeError
 
 __all__ = [
     "argsort",
@@ -45,6 +43,11 @@ __all__ = [
     "take",
     "take_along_axis",
 ]
+
+
+def _mask_beside(indices, mask):
+    """A mask that follows from an index alone is made on the host; the indices may be on a device."""
+    return beside(indices, mask) if isinstance(mask, np.ndarray) else mask
 
 
 # ---------------------------------------------------------------------------------------------- slices
@@ -134,7 +137,9 @@ take_p = Primitive(
     vjp=(lambda g, xs, y, *, axis: scatter_add_p(g, xs[1], axis=axis, shape=xs[0].shape), None),
     keeps=("1", ""),
     selects=lambda i, xs, y, *, axis: _reached(xs[1], axis, xs[0].shape, y.shape),
-    through=lambda m, i, xs, y, *, axis: scatter_add_p(m, xs[1], axis=axis, shape=xs[0].shape) > 0,
+    through=lambda m, i, xs, y, *, axis: (
+        scatter_add_p(_mask_beside(xs[1], m), xs[1], axis=axis, shape=xs[0].shape) > 0
+    ),
     accumulate=_add_taken,
     shape=lambda x, i, *, axis: Aval(
         x.shape[:axis] + shape_of_operand(i) + x.shape[axis + 1 :], dtype_of(x)
@@ -192,7 +197,7 @@ scatter_add_p = Primitive(
     multilinear=True,
     vjp=(lambda g, xs, y, *, axis, shape: take_p(g, xs[1], axis=axis), None),
     keeps=("1", ""),
-    through=lambda m, i, xs, y, *, axis, shape: take_p(m, xs[1], axis=axis),
+    through=lambda m, i, xs, y, *, axis, shape: take_p(_mask_beside(xs[1], m), xs[1], axis=axis),
     shape=lambda g, i, *, axis, shape: Aval(shape, _dtype_of_sums(g)),
     batch=_batch_scatter,
     samples=lambda d: [
@@ -231,7 +236,9 @@ take_along_p = Primitive(
     selects=lambda i, xs, y, *, axis: (
         add_along_p(constant(xs[1], y.shape, 1, np.intp), xs[1], axis=axis, shape=xs[0].shape) > 0
     ),
-    through=lambda m, i, xs, y, *, axis: add_along_p(m, xs[1], axis=axis, shape=xs[0].shape) > 0,
+    through=lambda m, i, xs, y, *, axis: (
+        add_along_p(_mask_beside(xs[1], m), xs[1], axis=axis, shape=xs[0].shape) > 0
+    ),
     shape=lambda x, i, *, axis: Aval(i.shape, dtype_of(x)),
     batch=_batch_along(lambda: take_along_p),
     samples=lambda d: [
@@ -254,7 +261,9 @@ add_along_p = Primitive(
     multilinear=True,
     vjp=(lambda g, xs, y, *, axis, shape: take_along_p(g, xs[1], axis=axis), None),
     keeps=("1", ""),
-    through=lambda m, i, xs, y, *, axis, shape: take_along_p(m, xs[1], axis=axis),
+    through=lambda m, i, xs, y, *, axis, shape: take_along_p(
+        _mask_beside(xs[1], m), xs[1], axis=axis
+    ),
     shape=lambda g, i, *, axis, shape: Aval(shape, _dtype_of_sums(g)),
     batch=_batch_along(lambda: add_along_p),
     samples=lambda d: [
@@ -301,15 +310,7 @@ last_writer_p = Primitive(
 
 # ---------------------------------------------------------------------------------------------- x[index]
 def _no_traced_mask(i):
-    v = i
-    while isinstance(v, Tracer):
-        if isinstance(v, (BatchTracer, StageTracer)):
-            raise TraceError(
-                "x[mask]: the number of selected entries depends on values, which are not known under vmap or while "
-                "staging. Write np.where(mask, x, neutral)."
-            )
-        v = value_of(v)
-    return v
+    return require_value("x[mask]", i, "Write np.where(mask, x, neutral).")
 
 
 _BASIC = frozenset({int, slice, type(None), type(...)})
@@ -477,7 +478,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
         a, axis = ravel(alias(as_operand(a))), 0
     axis = normal_axis("take", axis, ndim_of(a))
     n = shape_of(a)[axis]
-    if isinstance(indices, (list, tuple)):
+    if isinstance(indices, (list, tuple, range)):
         indices = np.asarray(indices)
         indices = indices if indices.size else indices.astype(np.intp)
     if dtype_of(indices).kind not in "biu":
@@ -502,29 +503,45 @@ def take_along_axis(arr, indices, axis=-1):
         raise ValueError("`indices` and `arr` must have the same number of dimensions")
     if dtype_of(indices).kind not in "iu":
         raise IndexError("`indices` must be an integer array")
-    target = tuple(si[k] if k == axis else max(s[k], si[k]) for k in range(len(s)))
+    if any(k != axis and 1 not in (s[k], si[k]) and s[k] != si[k] for k in range(len(s))):
+        raise IndexError(
+            f"take_along_axis: `indices` must broadcast with `arr` but for axis {axis}, got the shapes {si} and {s}."
+        )
+    target = tuple(s[k] if si[k] == 1 and k != axis else si[k] for k in range(len(s)))
     i = broadcast_to(indices, target) if target != si else indices
     arr = broadcast_to(arr, tuple(s[k] if k == axis else target[k] for k in range(len(s))))
     return take_along_p(arr, i, axis=axis)
 
 
 @implements(np.argsort)
-def argsort(a, axis=-1, kind=None, order=None, *, stable=None):
-    """NumPy's ``argsort``, always stable; it carries no derivative."""
+def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """NumPy's ``argsort``, always stable, also from the largest down; it carries no derivative."""
     refuse("argsort", order=(order, None))
+    a = as_operand(a)
     if axis is None:
         a, axis = ravel(alias(a)), 0
-    return argsort_p(a, axis=normal_axis("argsort", axis, ndim_of(a)))
+    if ndim_of(a) == 0 and axis in (0, -1):  # as NumPy has it, unlike sort
+        return constant(a, (1,), 0, np.intp)
+    return _order(a, normal_axis("argsort", axis, ndim_of(a)), descending)
+
+
+def _order(a, axis, descending):
+    """The positions that sort a; equal entries keep their order both ways."""
+    if not descending:
+        return argsort_p(a, axis=axis)
+    backwards = argsort_p(flip_p(alias(a), axis=(axis,)), axis=axis)
+    return shape_of(a)[axis] - 1 - flip_p(backwards, axis=(axis,))
 
 
 @implements(np.sort)
-def sort(a, axis=-1, kind=None, order=None, *, stable=None):
-    """NumPy's ``sort``; entries that are equal keep their order, and each its own derivative."""
+def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """NumPy's ``sort``, also from the largest down; equal entries keep their order, and each its own derivative."""
     refuse("sort", order=(order, None))
+    a = as_operand(a)
     if axis is None:
         a, axis = ravel(alias(a)), 0
     axis = normal_axis("sort", axis, ndim_of(a))
-    return take_along_p(a, argsort_p(a, axis=axis), axis=axis)
+    return take_along_p(a, _order(a, axis, descending), axis=axis)
 
 
 @implements(np.nonzero)

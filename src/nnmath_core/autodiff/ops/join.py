@@ -22,7 +22,6 @@ from nnmath_core.autodiff.ops.conventions import (
     shape_of,
 )
 from nnmath_core.autodiff.ops.index import slice_p, take_p
-from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import (
     atleast_1d,
     atleast_2d,
@@ -35,8 +34,6 @@ from nnmath_core.autodiff.ops.shape import (
     reshape_p,
 )
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive, sample
-from nnmath_core.checks import require_in, sentence
-from nnmath_core.errors import ShapeError
 
 __all__ = [
     "array_split",
@@ -44,7 +41,6 @@ __all__ = [
     "concatenate",
     "dstack",
     "hstack",
-    "pad",
     "repeat",
     "roll",
     "split",
@@ -241,43 +237,22 @@ def array_split(ary, indices_or_sections, axis=0):
     ]
 
 
-@implements(np.pad)
-def pad(array, pad_width, mode="constant", *, constant_values=0):
-    """NumPy's ``pad`` with one constant, or with entries of the array itself."""
-    advice = "Write np.concatenate([...])."
-    require_in("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"), advice)
-    if np.ndim(constant_values):
-        got = f"shape {np.shape(constant_values)}"
-        raise ShapeError(sentence("pad", "constant_values", "one number", got, advice))
-    s = shape_of(array)
-    widths = np.broadcast_to(np.asarray(pad_width), (len(s), 2)).tolist()
-    if any(w < 0 for pair in widths for w in pair):
-        raise ValueError("index can't contain negative values")
-    widths = tuple((operator.index(a), operator.index(b)) for a, b in widths)
-    if mode != "constant":
-        y = as_operand(array)
-        for axis, (n, w) in enumerate(zip(s, widths, strict=True)):
-            if any(w):
-                y = take_p(y, np.pad(np.arange(n), w, mode), axis=axis)
-        return y if any(map(any, widths)) else copied(y)
-    y = pad_p(array, widths=widths)
-    if constant_values == 0:
-        return y
-    outside = np.pad(np.zeros(s, bool), widths, constant_values=True)
-    return where(outside, constant_values, y)
-
-
 @implements(np.roll)
 def roll(a, shift, axis=None):
-    """NumPy's ``roll``."""
+    """NumPy's ``roll``; shifts of one axis add up."""
+    a = as_operand(a)
     if axis is None:
         return mark_fresh(reshape(roll(ravel(alias(a)), shift, 0), shape_of(a)))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    shifts = shift if isinstance(shift, tuple) else (shift,) * len(axes)
-    for k, ax in zip(shifts, axes, strict=True):
-        ax = normal_axis("roll", ax, ndim_of(a))
+    pairs = np.broadcast(shift, axis)
+    if pairs.ndim > 1:
+        raise ValueError("'shift' and 'axis' should be scalars or 1D sequences")
+    shifts = {}
+    for k, ax in pairs:
+        ax = normal_axis("roll", int(ax), ndim_of(a))
+        shifts[ax] = shifts.get(ax, 0) + int(k)
+    for ax, k in shifts.items():
         n = shape_of(a)[ax]
-        if n and operator.index(k) % n:
+        if n and k % n:
             first, second = split(alias(a), [n - k % n], ax)
             a = concatenate([second, first], ax)
     return copied(a) if is_traced(a) else a

@@ -7,6 +7,17 @@ import math
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
+from nnmath_core.autodiff.ops.axes import (
+    batched,
+    by_cumulative,
+    by_reduction,
+    cumulative,
+    reduction,
+    samples_along,
+    spread,
+    summed,
+    through_reduction,
+)
 from nnmath_core.autodiff.ops.conventions import (
     NO_VALUE,
     Aval,
@@ -22,21 +33,7 @@ from nnmath_core.autodiff.ops.conventions import (
 )
 from nnmath_core.autodiff.ops.index import slice_p
 from nnmath_core.autodiff.ops.join import concatenate_p
-from nnmath_core.autodiff.ops.reduce import (
-    _batched,
-    _cumulative,
-    _reduction,
-    _running,
-    _samples,
-    _spread,
-    _summed,
-    _through_reduction,
-    _total,
-    any_p,
-    cumsum_p,
-    from_initial,
-    sum_p,
-)
+from nnmath_core.autodiff.ops.reduce import any_p, cumsum_p, from_initial, sum_p
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import broadcast_to_p, flip_p, reshape_p, transpose_p
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
@@ -276,7 +273,7 @@ prod_p = Primitive(
     "prod",
     forward=lambda be, x, *, axis, keepdims: be.xp.prod(x, axis=axis, keepdims=keepdims),
     vjp=(
-        lambda g, xs, y, *, axis, keepdims: _spread(g, xs[0].shape, axis, keepdims)
+        lambda g, xs, y, *, axis, keepdims: spread(g, xs[0].shape, axis, keepdims)
         * others_p(xs[0], axis=axis),
     ),
     jvp=(
@@ -285,10 +282,10 @@ prod_p = Primitive(
         ),
     ),
     keeps=("0",),
-    through=_through_reduction,
-    shape=_summed,
-    batch=_batched(lambda: prod_p),
-    samples=_samples(),
+    through=through_reduction,
+    shape=summed,
+    batch=batched(lambda: prod_p),
+    samples=samples_along(),
     special=[Special("prod with one zero: the product of the others", ([0.0, 2.0, 3.0],), ([6.0, 0.0, 0.0],),
                      {"axis": (0,), "keepdims": False})],
 )  # fmt: skip
@@ -298,14 +295,14 @@ prod_p = Primitive(
 @implements(np.prod)
 def prod(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``prod``."""
-    y = _reduction("prod", prod_p, a, axis, dtype, out, keepdims, where, 1)
+    y = reduction("prod", prod_p, a, axis, dtype, out, keepdims, where, 1)
     return y if initial is NO_VALUE else y * initial
 
 
 @implements(np.cumprod)
 def cumprod(a, axis=None, dtype=None, out=None):
     """NumPy's ``cumprod``; its derivatives are exact where entries are zero."""
-    return _cumulative("cumprod", cumprod_p, a, axis, dtype, out)
+    return cumulative("cumprod", cumprod_p, a, axis, dtype, out)
 
 
 @implements(*([np.cumulative_prod] if hasattr(np, "cumulative_prod") else []))
@@ -315,6 +312,9 @@ def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=Fa
 
 
 ufunc_methods.update(
-    {(np.multiply, "reduce"): _total(prod), (np.multiply, "accumulate"): _running(cumprod)}
+    {
+        (np.multiply, "reduce"): by_reduction(prod),
+        (np.multiply, "accumulate"): by_cumulative(cumprod),
+    }
 )
 methods.update({"prod": prod, "cumprod": cumprod})

@@ -9,6 +9,20 @@ import math
 
 import numpy as np
 
+from nnmath_core.autodiff.ops.axes import (
+    batched,
+    by_choice,
+    by_cumulative,
+    by_reduction,
+    cumulative,
+    reduced,
+    reduction,
+    require_where,
+    samples_along,
+    spread,
+    summed,
+    through_reduction,
+)
 from nnmath_core.autodiff.ops.compare import isnan
 from nnmath_core.autodiff.ops.conventions import (
     NO_VALUE,
@@ -23,6 +37,7 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axes,
     normal_axis,
+    real_dtype,
     refuse,
     shape_of,
     ufunc_methods,
@@ -33,15 +48,14 @@ from nnmath_core.autodiff.ops.select import maximum, minimum, same, where
 from nnmath_core.autodiff.ops.shape import (
     atleast_1d,
     broadcast_to,
-    broadcast_to_p,
     cast,
+    floating,
     imag_p,
     ravel,
     real_p,
     reshape_p,
 )
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
-from nnmath_core.errors import DtypeError, ShapeError
 
 _where = where  # reductions have a keyword of that name
 
@@ -50,7 +64,6 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
-    "average",
     "count_nonzero",
     "cumsum",
     "cumulative_sum",
@@ -65,53 +78,8 @@ __all__ = [
 ]
 
 
-def _spread(g, shape, axis, keepdims):
-    """What was reduced, repeated along the axes that it lost."""
-    if not keepdims:
-        g = reshape_p(g, shape=kept(shape, axis))
-    return broadcast_to_p(g, shape=shape)
-
-
-def _through_reduction(m, i, xs, y, *, axis, keepdims):
-    """A mask goes back to all entries that the result was made of."""
-    return _spread(m, xs[0].shape, axis, keepdims)
-
-
-def _reduced(x, *, axis, keepdims, dtype=None):
-    s = x.shape
-    return Aval(
-        kept(s, axis) if keepdims else dropped(s, axis), dtype_of(x) if dtype is None else dtype
-    )
-
-
-def _summed(x, *, axis, keepdims):
-    """Booleans and small integers sum to the default integer, as in NumPy."""
-    return _reduced(x, axis=axis, keepdims=keepdims, dtype=np.sum(np.zeros(0, dtype_of(x))).dtype)
-
-
-def _batched(p):
-    """Batching rule of a reduction: the same axes, one further right."""
-    return lambda on, v, size, *, axis, keepdims: p()(
-        v[0], axis=tuple(a + 1 for a in axis), keepdims=keepdims
-    )
-
-
-def _samples(draw="normal"):
-    def samples(d):
-        f = getattr(d, draw)
-        return [
-            sample(f(3, 4), axis=(0, 1), keepdims=False),
-            sample(f(3, 4), axis=(1,), keepdims=False),
-            sample(f(2, 3, 4), axis=(0, 2), keepdims=True),
-            sample(f(5), axis=(), keepdims=False),
-            sample(f(2, 1), axis=(1,), keepdims=True),
-        ]
-
-    return samples
-
-
 def _with_empty(d):
-    return [*_samples()(d), sample(d.normal(0, 3), axis=(0,), keepdims=False)]
+    return [*samples_along()(d), sample(d.normal(0, 3), axis=(0,), keepdims=False)]
 
 
 def _sum_forward(be, x, *, axis, keepdims):
@@ -124,11 +92,11 @@ sum_p = Primitive(
     "sum",
     forward=_sum_forward,
     linear=True,
-    vjp=(lambda g, xs, y, *, axis, keepdims: _spread(g, xs[0].shape, axis, keepdims),),
+    vjp=(lambda g, xs, y, *, axis, keepdims: spread(g, xs[0].shape, axis, keepdims),),
     keeps=("",),
-    through=_through_reduction,
-    shape=_summed,
-    batch=_batched(lambda: sum_p),
+    through=through_reduction,
+    shape=summed,
+    batch=batched(lambda: sum_p),
     samples=_with_empty,
 )
 
@@ -164,10 +132,11 @@ def _extremum(name):
         jvp=(jvp,),
         keeps=("0y",),
         selects=selects,
-        through=_through_reduction,
-        shape=_reduced,
-        batch=_batched(lambda: max_p if name == "max" else min_p),
-        samples=_samples("apart"),
+        through=through_reduction,
+        shape=reduced,
+        batch=batched(lambda: max_p if name == "max" else min_p),
+        samples=samples_along("apart"),
+        domain="everywhere; shared equally at ties",
         special=[
             Special(f"{name} at a tie: shared equally", ([1.0, 1.0, beyond],), ([0.5, 0.5, 0.0],), at),
             Special(f"{name} with NaN, which is selected: 1 there", ([1.0, math.nan, beyond],), ([0.0, 1.0, 0.0],), at),
@@ -191,11 +160,11 @@ def _truth(name):
             x, axis=axis, keepdims=keepdims
         ),
         differentiable=False,
-        shape=lambda x, *, axis, keepdims: _reduced(
+        shape=lambda x, *, axis, keepdims: reduced(
             x, axis=axis, keepdims=keepdims, dtype=np.dtype(bool)
         ),
-        batch=_batched(lambda: any_p if name == "any" else all_p),
-        samples=_samples("mask"),
+        batch=batched(lambda: any_p if name == "any" else all_p),
+        samples=samples_along("mask"),
     )
 
 
@@ -248,37 +217,10 @@ cumsum_p = Primitive(
 
 
 # ---------------------------------------------------------------------------------------------- NumPy's functions
-def _reduction(who, p, x, axis, dtype, out, keepdims, where_=True, neutral=0):
-    """A reduction of the entries that ``where_`` shows; ``neutral`` stands for the others."""
-    refuse(who, out=(out, None))
-    x = as_operand(x)
-    if dtype is not None and dtype is not NO_VALUE:
-        x = cast(x, dtype)
-    if where_ is not True and where_ is not NO_VALUE:
-        x = where(_mask_for(who, where_, x), x, neutral)
-    return p(x, axis=normal_axes(who, axis, ndim_of(x)), keepdims=keepdims is True)
-
-
-def _mask_for(who, mask, x):
-    """The keyword ``where`` of a reduction, checked."""
-    mask = as_operand(mask)
-    if dtype_of(mask) != np.bool_:
-        raise DtypeError(
-            f"{who}: `where` must be boolean, got {dtype_of(mask)}. Write where=mask != 0."
-        )
-    have, want = shape_of(mask), shape_of(x)
-    other = [n for n, m in zip(have[::-1], want[::-1], strict=False) if n not in (1, m)]
-    if other or len(have) > len(want):
-        raise ShapeError(
-            f"{who}: `where` must broadcast to the shape {want} of the array, got {have}."
-        )
-    return mask
-
-
 @implements(np.sum)
 def sum(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True):
     """NumPy's ``sum``."""
-    y = _reduction("sum", sum_p, a, axis, dtype, out, keepdims, where)
+    y = reduction("sum", sum_p, a, axis, dtype, out, keepdims, where)
     return y if initial is NO_VALUE else y + initial
 
 
@@ -289,7 +231,7 @@ def _extreme(who, p, beats, sign, a, axis, out, keepdims, initial, where_):
             raise ValueError(
                 f"{who}: with `where` give `initial`, too, the value when no entry is shown."
             )
-        return _reduction(who, p, a, axis, None, out, keepdims)
+        return reduction(who, p, a, axis, None, out, keepdims)
     a = as_operand(a)
     dtype = dtype_of(a)
     if dtype.kind in "fc":
@@ -300,7 +242,7 @@ def _extreme(who, p, beats, sign, a, axis, out, keepdims, initial, where_):
         neutral = np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
     axes = normal_axes(who, axis, ndim_of(a))
     if math.prod(shape_of(a)[i] for i in axes):
-        y = _reduction(who, p, a, axis, None, out, keepdims, where_, neutral)
+        y = reduction(who, p, a, axis, None, out, keepdims, where_, neutral)
     else:
         shape = kept(shape_of(a), axes) if keepdims is True else dropped(shape_of(a), axes)
         y = constant(a, shape, neutral, dtype)
@@ -332,13 +274,13 @@ def ptp(a, axis=None, out=None, keepdims=NO_VALUE):
 @implements(np.any)
 def any(a, axis=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``any``."""
-    return _reduction("any", any_p, a, axis, None, out, keepdims, where, False)
+    return reduction("any", any_p, a, axis, None, out, keepdims, where, False)
 
 
 @implements(np.all)
 def all(a, axis=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``all``."""
-    return _reduction("all", all_p, a, axis, None, out, keepdims, where, True)
+    return reduction("all", all_p, a, axis, None, out, keepdims, where, True)
 
 
 @implements(np.count_nonzero)
@@ -369,13 +311,13 @@ def argmin(a, axis=None, out=None, *, keepdims=NO_VALUE):
     return _argument("argmin", argmin_p, a, axis, out, keepdims)
 
 
-def _count(who, x, axis, keepdims, mask):
+def count_shown(who, x, axis, keepdims, mask):
     """How many entries of x are shown in each slice: an integer, or an array in the real dtype of x."""
     axes, shape = normal_axes(who, axis, ndim_of(x)), shape_of(x)
     if mask is True or mask is NO_VALUE:
         return math.prod(shape[i] for i in axes)
-    mask = broadcast_to(_mask_for(who, mask, x), shape)
-    return cast(sum_p(mask, axis=axes, keepdims=keepdims is True), _real_dtype(dtype_of(x)))
+    mask = broadcast_to(require_where(who, mask, x), shape)
+    return cast(sum_p(mask, axis=axes, keepdims=keepdims is True), real_dtype(x))
 
 
 def _over(total, n):
@@ -385,21 +327,11 @@ def _over(total, n):
     return total / _where(n > 0, n, 0.0)
 
 
-def _real_dtype(dtype):
-    return np.zeros(0, dtype).real.dtype
-
-
-def _floating(x):
-    """Integers and booleans as float64, as NumPy's means do; a list as an array."""
-    x = as_operand(x)
-    return x if dtype_of(x).kind in "fc" else cast(x, np.float64)
-
-
 @implements(np.mean)
 def mean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``mean``."""
-    a = _floating(a if dtype is None else cast(as_operand(a), dtype))
-    n = _count("mean", a, axis, keepdims, where)
+    a = floating(a if dtype is None else cast(as_operand(a), dtype))
+    n = count_shown("mean", a, axis, keepdims, where)
     return _over(sum(a, axis, None, out, keepdims, where=where), n)
 
 
@@ -423,8 +355,8 @@ def var(
 
 def _variance(who, a, axis, dtype, out, ddof, keepdims, where_, centre):
     refuse(who, out=(out, None))
-    a = _floating(a if dtype is None else cast(as_operand(a), dtype))
-    n = _count(who, a, axis, keepdims, where_) - ddof
+    a = floating(a if dtype is None else cast(as_operand(a), dtype))
+    n = count_shown(who, a, axis, keepdims, where_) - ddof
     rest = a - (mean(a, axis, keepdims=True, where=where_) if centre is NO_VALUE else centre)
     if dtype_of(rest).kind == "c":
         squares = square(real_p(rest)) + square(imag_p(rest))
@@ -451,35 +383,10 @@ def std(
     return sqrt(_variance("std", a, axis, dtype, out, ddof, keepdims, where, mean))
 
 
-@implements(np.average)
-def average(a, axis=None, weights=None, returned=False, *, keepdims=NO_VALUE):
-    """NumPy's ``average``."""
-    refuse("average", returned=(returned, False))
-    if weights is None:
-        return mean(a, axis, keepdims=keepdims)
-    if shape_of(weights) != shape_of(a):
-        ax = normal_axis("average", axis, ndim_of(a))
-        weights = reshape_p(
-            weights, shape=tuple(n if i == ax else 1 for i, n in enumerate(shape_of(a)))
-        )
-        weights = broadcast_to(weights, shape_of(a))
-    return sum(a * weights, axis, keepdims=keepdims) / sum(weights, axis, keepdims=keepdims)
-
-
-def _cumulative(who, p, a, axis, dtype, out, **params):
-    refuse(who, out=(out, None))
-    a = as_operand(a)
-    if dtype is not None:
-        a = cast(a, dtype)
-    if axis is None:
-        a, axis = ravel(a), 0
-    return p(a, axis=normal_axis(who, axis, ndim_of(a)), **params)
-
-
 @implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     """NumPy's ``cumsum``."""
-    return _cumulative("cumsum", cumsum_p, a, axis, dtype, out, reverse=False)
+    return cumulative("cumsum", cumsum_p, a, axis, dtype, out, reverse=False)
 
 
 def from_initial(who, running, initial, x, axis, dtype, out, include_initial):
@@ -505,8 +412,12 @@ def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=Fal
 
 @implements(np.diff)
 def diff(a, n=1, axis=-1, prepend=NO_VALUE, append=NO_VALUE):
-    """NumPy's ``diff``."""
+    """NumPy's ``diff``; of order 0 it is the array, whatever is to be joined to it."""
     a = as_operand(a)
+    if n == 0:
+        return a
+    if n < 0:
+        raise ValueError(f"diff: `n` must be at least 0, got {n}.")
     axis = normal_axis("diff", axis, ndim_of(a))
     parts = [_beside_along(a, x, axis) for x in (prepend, a, append) if x is not NO_VALUE]
     if len(parts) > 1:
@@ -530,31 +441,12 @@ def _difference(x, y):
     return x != y if dtype_of(x) == np.bool_ else x - y
 
 
-def _total(f):
-    """``ufunc.reduce`` by a function that takes a dtype; a ufunc's axis is 0 when none is named."""
-    return lambda a, axis=0, dtype=None, out=None, keepdims=False, initial=NO_VALUE, where=True: f(
-        a, axis, dtype, out, keepdims, initial, where
-    )
-
-
-def _choice(f):
-    """``ufunc.reduce`` by a function whose result is one of the entries, so that a dtype says nothing."""
-    return lambda a, axis=0, dtype=None, out=None, keepdims=False, initial=NO_VALUE, where=True: f(
-        a, axis, out, keepdims, initial, where
-    )
-
-
-def _running(f):
-    """``ufunc.accumulate`` by a cumulative function."""
-    return lambda a, axis=0, dtype=None, out=None: f(a, axis, dtype, out)
-
-
 ufunc_methods.update(
     {
-        (np.add, "reduce"): _total(sum),
-        (np.maximum, "reduce"): _choice(max),
-        (np.minimum, "reduce"): _choice(min),
-        (np.add, "accumulate"): _running(cumsum),
+        (np.add, "reduce"): by_reduction(sum),
+        (np.maximum, "reduce"): by_choice(max),
+        (np.minimum, "reduce"): by_choice(min),
+        (np.add, "accumulate"): by_cumulative(cumsum),
     }
 )
 for _name in (

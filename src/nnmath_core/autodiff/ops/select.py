@@ -81,6 +81,7 @@ relu = Primitive(
         Special("relu at 0: 0", (0.0,), (0.0,)),
         Special("relu at NaN: 1, as for every NaN that is selected", (math.nan,), (1.0,)),
     ],
+    domain="everywhere; 0 at 0 by convention",
 )
 
 
@@ -195,6 +196,7 @@ maximum = Primitive(
         Special("maximum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5)),
         Special("maximum with NaN, which is passed on: 1 there", (math.nan, 1.0), (1.0, 0.0)),
     ],
+    domain="everywhere; shared equally at ties",
 )
 minimum = Primitive(
     "minimum",
@@ -205,6 +207,7 @@ minimum = Primitive(
         Special("minimum at a tie: shared equally", (1.0, 1.0), (0.5, 0.5)),
         Special("minimum with NaN, which is passed on: 1 there", (math.nan, 1.0), (1.0, 0.0)),
     ],
+    domain="everywhere; shared equally at ties",
 )
 
 
@@ -229,4 +232,5 @@ clip = Primitive(
         Special("clip outside of the bounds: 0", (2.0, 0.0, 1.0), (0.0, 0.0, 1.0)),
         Special("clip of NaN, which is passed on: 1", (math.nan, 0.0, 1.0), (1.0, 0.0, 0.0)),
     ],
+    domain="everywhere; shared equally with a bound that is met",
 )

@@ -20,10 +20,12 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axes,
     normal_axis,
+    placed,
     shape_of,
 )
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive, sample
 from nnmath_core.checks import require_in
+from nnmath_core.errors import DtypeError
 
 __all__ = [
     "astype",
@@ -218,9 +220,20 @@ def cast(x: Any, dtype: Any) -> Any:
     have = dtype_of(x)
     if have == dtype:
         return x
+    if dtype.kind not in "biufc":
+        raise DtypeError(
+            f"astype: `dtype` must be a type of numbers, got {dtype}: the derivative would be lost. "
+            "For the number: nm.value_of(x)."
+        )
     if have.kind == "c" and dtype.kind != "c":
         x = real_p(alias(x))
     return astype_p(x, dtype=dtype)
+
+
+def floating(x: Any) -> Any:
+    """Integers and booleans as float64, as NumPy's means and decompositions take them; a list as an array."""
+    x = as_operand(x)
+    return x if dtype_of(x).kind in "fc" else cast(x, np.float64)
 
 
 def copied(x: Any) -> Any:
@@ -259,6 +272,8 @@ stop_gradient = Primitive(
 @implements(np.reshape)
 def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
     """NumPy's ``reshape``; one length may be -1, and ``order`` is "C" or "F"."""
+    if copy:
+        a = copied(a)
     _require_order("reshape", order)
     shape = newshape if shape is None else shape
     shape = tuple(
@@ -368,7 +383,7 @@ def broadcast_arrays(*args, subok=False):
 @implements(np.expand_dims)
 def expand_dims(a, axis):
     """NumPy's ``expand_dims``."""
-    axis = axis if isinstance(axis, tuple) else (axis,)
+    axis = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     n = ndim_of(a) + len(axis)
     at = normal_axes("expand_dims", axis, n)
     rest = iter(shape_of(a))
@@ -430,6 +445,8 @@ def fliplr(m):
 @implements(*([np.astype] if hasattr(np, "astype") else []))
 def astype(x, dtype, /, *, copy=True, device=None):
     """NumPy's ``astype``; to an integer or boolean dtype the result carries no derivative."""
+    if device is not None:
+        x = placed("astype", x, device)
     return cast(x, dtype) if dtype_of(x) != np.dtype(dtype) or not copy else copied(x)
 
 
@@ -446,7 +463,7 @@ def imag(val):
 
 
 def _method_reshape(self, *shape, order="C", copy=None):
-    return reshape(self, shape[0] if len(shape) == 1 else shape, order)
+    return reshape(self, shape[0] if len(shape) == 1 else shape, order, copy=copy)
 
 
 def _method_transpose(self, *axes):

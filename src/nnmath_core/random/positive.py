@@ -1,0 +1,141 @@
+"""Positive numbers in closed form: lognormal, Pareto, Rayleigh, Weibull."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnmath_core.autodiff.ops.elementwise import exp, log1p, power, sqrt
+from nnmath_core.random.draws import (
+    as_parameter,
+    dtype_of_draw,
+    normals,
+    require_key,
+    shape_of_draw,
+    uniforms,
+)
+
+__all__ = ["lognormal", "pareto", "rayleigh", "weibull_min"]
+
+
+def _exponentials(who: str, key: Any, shape: Any, dtype: Any, *parameters: Any) -> tuple[Any, ...]:
+    """Exponential numbers of mean 1, and the parameters in their dtype."""
+    key = require_key(who, key)
+    dtype = dtype_of_draw(who, dtype, *parameters)
+    parameters = tuple(as_parameter(p, dtype) for p in parameters)
+    return -log1p(-uniforms(key, shape_of_draw(who, shape, *parameters), dtype)), *parameters
+
+
+def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
+    """Exponentials of normal numbers with mean 0 and standard deviation ``sigma``.
+
+    Parameters
+    ----------
+    key : array, shape (2,), uint32
+    sigma : float or array, default 1
+        Differentiable.
+    shape : int or tuple of int, optional
+        None is the shape of ``sigma``.
+    dtype : {float32, float64}, optional
+        None is that of ``sigma``, float64 for a number.
+
+    Returns
+    -------
+    array, of that shape and dtype
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> bool(nm.random.lognormal(nm.random.key(0)) > 0)
+    True
+    """
+    key = require_key("lognormal", key)
+    dtype = dtype_of_draw("lognormal", dtype, sigma)
+    sigma = as_parameter(sigma, dtype)
+    return exp(normals(key, shape_of_draw("lognormal", shape, sigma), dtype) * sigma)
+
+
+def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
+    """Pareto numbers of index ``b``, at least 1.
+
+    Parameters
+    ----------
+    key : array, shape (2,), uint32
+    b : float or array
+        Positive. Differentiable.
+    shape : int or tuple of int, optional
+        None is the shape of ``b``.
+    dtype : {float32, float64}, optional
+        None is that of ``b``, float64 for a number.
+
+    Returns
+    -------
+    array, of that shape and dtype
+        ``exp(e / b)`` of exponential numbers e.
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> bool(nm.random.pareto(nm.random.key(0), 2.0) >= 1)
+    True
+    """
+    e, b = _exponentials("pareto", key, shape, dtype, b)
+    return exp(e / b)
+
+
+def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
+    """Rayleigh numbers: lengths of normal vectors in the plane.
+
+    Parameters
+    ----------
+    key : array, shape (2,), uint32
+    scale : float or array, default 1
+        Differentiable.
+    shape : int or tuple of int, optional
+        None is the shape of the scale.
+    dtype : {float32, float64}, optional
+        None is that of the scale, float64 for a number.
+
+    Returns
+    -------
+    array, of that shape and dtype
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> bool(nm.random.rayleigh(nm.random.key(0)) >= 0)
+    True
+    """
+    e, scale = _exponentials("rayleigh", key, shape, dtype, scale)
+    return sqrt(2.0 * e) * scale
+
+
+def weibull_min(
+    key: Any, scale: Any, concentration: Any, shape: Any = None, dtype: Any = None
+) -> Any:
+    """Weibull numbers: powers of exponential ones.
+
+    Parameters
+    ----------
+    key : array, shape (2,), uint32
+    scale : float or array
+        Differentiable.
+    concentration : float or array
+        Positive. Differentiable.
+    shape : int or tuple of int, optional
+        None is the shape of the parameters.
+    dtype : {float32, float64}, optional
+        None is that of the parameters, float64 for numbers.
+
+    Returns
+    -------
+    array, of that shape and dtype
+        ``scale e**(1 / concentration)`` of exponential numbers e.
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> bool(nm.random.weibull_min(nm.random.key(0), 1.0, 2.0) >= 0)
+    True
+    """
+    e, scale, concentration = _exponentials("weibull_min", key, shape, dtype, scale, concentration)
+    return power(e, 1.0 / concentration) * scale
