@@ -1,17 +1,20 @@
-"""On a real CUDA device: every primitive and its derivatives, kernels, training, curvature, study.
+"""On a CUDA device: every primitive and its derivatives, kernels, training, curvature, study.
 
-Skipped where there is none; ``python -m pytest -m gpu`` runs these alone. The host, whose numbers
-the registry tests prove, is the reference.
+The host, whose numbers the registry tests prove, is the reference. The device is a GPU
+(``python -m pytest -m gpu`` runs these alone; skipped where there is none), or the emulated one
+under ``make test-cuda`` (docs/gpu-testing.md): the tests are the same.
 """
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
-from registry_checks import assert_close, registry_cases, smooth
+from registry_checks import assert_close, inner, is_float, pullback, registry_cases, smooth
 
 import nnmath_core as nm
 from nnmath_core.device import device_of, devices, to_device
+from nnmath_core.device.sparse import Pattern
 from nnmath_core.errors import DeviceError
 
 CUDA = [d for d in devices() if d.kind == "cuda"]
@@ -21,8 +24,55 @@ if not CUDA:
 
 pytestmark = pytest.mark.gpu
 
-EVERY = registry_cases()
-SMOOTH = registry_cases(keep=smooth)
+# None on a GPU. The emulated device has no stand-in for some libraries: test_declared_libraries.py
+# checks the primitives that enter them as far as it can be done without.
+EMULATION = getattr(sys.modules.get("emulated.plugin"), "device", None)
+WITHOUT = sys.modules["emulated.libraries"].WITHOUT_STAND_IN if EMULATION else ()
+
+
+def runs(case):
+    """Whether CuPy has the primitive, and the device the libraries that it enters."""
+    return case.primitive.library not in ("absent", *WITHOUT)
+
+
+def differentiates(case):
+    """Whether the same holds of the primitives in its rules, and its outputs are determined."""
+    return smooth(case) and runs(case) and case.primitive.adapt is None
+
+
+EVERY = registry_cases(keep=runs)
+SMOOTH = registry_cases(keep=differentiates)
+SMOOTH64 = registry_cases((np.float64,), differentiates)
+# the signs and phases of their vectors are the library's choice
+CHOSEN = registry_cases(keep=lambda case: runs(case) and case.primitive.adapt is not None)
+
+
+def complex_cases():
+    """Return the float64 samples with imaginary parts, where the host takes such operands.
+
+    Without selections, whose order of complex numbers is NumPy's own.
+    """
+    found = []
+    for (case,) in (row.values for row in SMOOTH64):
+        rng = case.rng
+        if case.primitive.selects is not None or case.matrices:
+            continue
+        operands = tuple(
+            x + 0.1j * rng.standard_normal(np.shape(x)) if is_float(x) else x for x in case.operands
+        )
+        wide = dataclasses.replace(case, operands=operands, dtype=np.dtype(complex))
+        with np.errstate(all="ignore"):
+            try:
+                y = case.primitive(*operands, **case.params)
+            except (TypeError, np.exceptions.ComplexWarning):
+                continue
+        if not case.primitive.several and np.asarray(y).dtype.kind == "c":
+            name = case.name.replace("float64", "complex128")
+            found.append(pytest.param(dataclasses.replace(wide, name=name), id=name))
+    return found
+
+
+COMPLEX = complex_cases()
 
 
 def there(x):
@@ -38,18 +88,35 @@ def here(x):
 
 def moved(case):
     """Return the case with its operands on the device."""
-    return dataclasses.replace(case, operands=tuple(map(there, case.operands)))
+
+    def of(v):
+        return Pattern(there(v.columns), there(v.starts), v.shape) if isinstance(v, Pattern) else v
+
+    params = {name: of(v) for name, v in case.params.items()}
+    return dataclasses.replace(case, operands=tuple(map(there, case.operands)), params=params)
 
 
 @pytest.mark.parametrize("case", EVERY)
 def test_forward_is_that_of_the_host(case):
     want = case.primitive(*case.operands, **case.params)
-    got = case.primitive(*moved(case).operands, **case.params)
+    far = moved(case)
+    got = case.primitive(*far.operands, **far.params)
     several = case.primitive.several
     for g, w in zip(got if several else (got,), want if several else (want,), strict=True):
         assert device_of(g) == CUDA[0]
         assert here(g).dtype == np.asarray(w).dtype
+        if case.primitive.adapt is not None:  # vectors up to sign, or phase
+            assert_close(np.abs(here(g)), np.abs(w), 64 * case.bound(w), "forward")
+            continue
         assert_close(here(g), w, case.bound(w), "forward")
+
+
+def assert_same(got, want, bound, what):
+    """Assert that each result is on the device and is the host's within a bound."""
+    for g, w in zip(got, want, strict=True):
+        assert device_of(g) == CUDA[0]
+        assert here(g).dtype == np.asarray(w).dtype
+        assert_close(here(g), w, bound, what)
 
 
 @pytest.mark.parametrize("case", SMOOTH)
@@ -60,13 +127,82 @@ def test_derivatives_are_those_of_the_host(case):
     far = moved(case)
     _, want = nm.jvp(case.f, case.point, tangents)
     _, got = nm.jvp(far.f, far.point, tuple(map(there, tangents)))
-    _, pull = nm.vjp(case.f, *case.point)
-    _, far_pull = nm.vjp(far.f, *far.point)
-    pairs = [*zip(got, want, strict=True)]
-    pairs += zip(far_pull(tuple(map(there, cotangents))), pull(cotangents), strict=True)
-    for g, w in pairs:
-        assert here(g).dtype == np.asarray(w).dtype
-        assert_close(here(g), w, case.bound(w, *case.point) * 4, "derivative")
+    assert_same(got, want, case.bound(*want, *case.point) * 4, "jvp")
+    want = nm.vjp(case.f, *case.point)[1](cotangents)
+    got = nm.vjp(far.f, *far.point)[1](tuple(map(there, cotangents)))
+    assert_same(got, want, case.bound(*want, *case.point) * 4, "vjp")
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_chosen_vectors_move_as_the_adjoint_says(case):
+    far, rng = moved(case), case.rng
+    cotangents, tangents = case.randoms(case.value, rng), case.randoms(case.point, rng)
+    _, moves = nm.jvp(far.f, far.point, tuple(map(there, tangents)))
+    back = nm.vjp(far.f, *far.point)[1](tuple(map(there, cotangents)))
+    forward, size = inner(cotangents, tuple(map(here, moves)))
+    backward, other = inner(tuple(map(here, back)), tangents)
+    assert_close(forward, backward, 64 * case.bound(size, other), "adjoint identity")
+
+
+@pytest.mark.parametrize("case", SMOOTH)
+def test_second_derivatives_are_those_of_the_host(case):
+    rng = case.rng
+    far = moved(case)
+    cotangents, tangents = case.randoms(case.value, rng), case.randoms(case.point, rng)
+    first, want = nm.jvp(lambda *xs: pullback(case)(cotangents, *xs), case.point, tangents)
+    far_cotangents, far_tangents = (tuple(map(there, v)) for v in (cotangents, tangents))
+    _, got = nm.jvp(lambda *xs: pullback(far)(far_cotangents, *xs), far.point, far_tangents)
+    assert_same(got, want, case.bound(*want, *first, *case.point) * 16, "forward over reverse")
+
+
+@pytest.mark.parametrize("case", COMPLEX)
+def test_complex_numbers_are_those_of_the_host(case):
+    positions = tuple(
+        i for i, x in enumerate(case.operands) if getattr(x, "dtype", np.dtype(int)).kind == "c"
+    )
+    point = tuple(np.asarray(case.operands[i]) for i in positions)
+    parts = (*map(np.real, point), *map(np.imag, point))
+
+    def parts_of(case):
+        def f(*parts):
+            half = len(parts) // 2
+            y = case.at(positions)(
+                *(x + 1j * y for x, y in zip(parts[:half], parts[half:], strict=True))
+            )
+            return np.real(y), np.imag(y)
+
+        return f
+
+    try:
+        want, pull = nm.vjp(parts_of(case), *parts)
+        back = pull(case.randoms(want, case.rng))
+    except TypeError:
+        return  # the derivative is a function that SciPy has for real numbers only
+    try:
+        got, far_pull = nm.vjp(parts_of(moved(case)), *map(there, parts))
+    except (TypeError, NotImplementedError) as error:
+        if str(error) and "Wrong type" not in str(error):
+            raise
+        return  # CuPy has the function for real numbers only, and says so
+    # a product has two products in each part: twice the roundings of the real one
+    real = dataclasses.replace(case, operands=parts, dtype=np.dtype(float))
+    assert_same(got, want, 8 * real.bound(*want, *parts), "complex value")
+    far_back = far_pull(tuple(map(there, case.randoms(want, case.rng))))
+    assert_same(far_back, back, 8 * real.bound(*want, *back, *parts), "complex vjp")
+
+
+@pytest.mark.parametrize("case", SMOOTH64)
+def test_staged_and_batched_are_those_of_the_device(case):
+    far = moved(case)
+    want = far.f(*far.point)
+    got = nm.stage(far.f, *far.point)(*far.point)
+    assert_same(got, map(here, want), 0.0, "staged")
+    twice = tuple(there(np.stack([here(x)] * 2)) for x in far.point)
+    batched = nm.vmap(far.f)(*twice)
+    for row in range(2):
+        assert_same(
+            [y[row] for y in batched], map(here, want), case.bound(*map(here, want)), "vmap"
+        )
 
 
 def network(dtype):
@@ -158,7 +294,10 @@ def test_study_runs_on_the_device(tmp_path):
     y = np.arange(60) % 3
     x[np.arange(60), y] += 4.0
     np.savez(tmp_path / "data.npz", X=x, y=y)
-    short = Protocol(epochs=2, comparison_epochs=1, least_steps=100, highest=3, lowest=2)
+    short = Protocol(  # few weights: each entry of the gradient is compared with differences
+        hidden=8, epochs=2, comparison_epochs=1, least_steps=100, learning_rate=3e-2, checked_rows=8,
+        highest=3, lowest=2,
+    )  # fmt: skip
     results = study(data=str(tmp_path / "data.npz"), device="cuda", out=tmp_path, protocol=short)
     assert results["study"]["device"] == "cuda:0"
     assert results["gradients"]["ok"]
