@@ -418,3 +418,15 @@ def test_no_derivative_at_an_order_that_is_no_integer(name, n):
             warnings.simplefilter("ignore")  # SciPy's own of a truncated order
             with pytest.raises(nm.DomainError, match="`n` must be an integer where the derivative"):
                 route()
+
+
+def test_counts_are_whole_as_scipys():
+    x = np.array([0.2, 0.7])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy says that it cuts the fractions off
+        for name in ("bdtr", "bdtrc", "nbdtr", "nbdtrc"):
+            want = getattr(scipy.special, name)(2.6, 4.7, x)
+            np.testing.assert_allclose(getattr(nm.special, name)(2.6, 4.7, x), want, rtol=1e-13)
+        np.testing.assert_allclose(nm.special.kn(2.6, x), scipy.special.kn(2.6, x), rtol=1e-13)
+    y, _ = nm.jvp(nm.special.factorial, (np.array([np.nan, -1.0, 3.0]),), (np.ones(3),))
+    np.testing.assert_array_equal(y, [np.nan, 0.0, 6.0])

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from nnmath_core.autodiff.ops.axes import through_reduction
-from nnmath_core.autodiff.ops.compare import equal, greater, less_equal, not_equal
+from nnmath_core.autodiff.ops.compare import equal, greater, less_equal, logical_and, not_equal
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     dropped,
@@ -229,7 +229,11 @@ def cond(x, p=None):
     if p is None or p in (2, -2):
         matrices_last("cond", x, "x")
         s = svdvals(x)
-        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+        above, below = (s[..., -1], s[..., 0]) if p == -2 else (s[..., 0], s[..., -1])
+        # of the zero matrix it is infinite, as of any singular one
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotient = above / below
+        return where(logical_and(equal(above, 0), equal(below, 0)), np.inf, quotient)
     square_last("cond", x, "x")
     return norm(x, p, axis=(-2, -1)) * norm(inv(x), p, axis=(-2, -1))
 

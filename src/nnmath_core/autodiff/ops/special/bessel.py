@@ -12,7 +12,7 @@ import numpy as np
 
 from nnmath_core.autodiff.ops.compare import less
 from nnmath_core.autodiff.ops.conventions import as_operand, dtype_of, is_traced
-from nnmath_core.autodiff.ops.elementwise import absolute, exp, sign
+from nnmath_core.autodiff.ops.elementwise import absolute, exp, sign, trunc
 from nnmath_core.autodiff.ops.plain import scipys
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.special.declare import (
@@ -240,8 +240,8 @@ yn = primitive(
 
 @dispatches("kn")
 def kn(n, x):
-    """SciPy's ``kn``: `kv` of integer order."""
-    return kv(n, x)
+    """SciPy's ``kn``: `kv` of integer order; the fraction of another one does not count."""
+    return kv(n if isinstance(n, int) else trunc(floating(n)), x)
 
 
 # ---------------------------------------------------------------------------------------------- spherical

@@ -10,7 +10,16 @@ import numpy as np
 import scipy.special
 
 from nnmath_core.autodiff.ops.compare import equal, greater_equal, less, logical_and
-from nnmath_core.autodiff.ops.elementwise import absolute, exp, floor, log1p, sign, sqrt, square
+from nnmath_core.autodiff.ops.elementwise import (
+    absolute,
+    exp,
+    floor,
+    log1p,
+    sign,
+    sqrt,
+    square,
+    trunc,
+)
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.special.declare import (
     dispatches,
@@ -101,7 +110,7 @@ def pdtrc(k, m):
 
 # ---------------------------------------------------------------------------------------------- beta
 def _binomial(f, at_end, k, n, p):
-    k, n = floor(floating(k)), floating(n)
+    k, n = floor(floating(k)), trunc(floating(n))  # SciPy counts
     inner = logical_and(greater_equal(k, 0), less(k, n))
     y = f(where(inner, k, 0.0) + 1.0, where(inner, n - k, 1.0), p)
     end = where(equal(k, n), at_end, np.nan)  # NaN outside of 0..n, as SciPy
@@ -123,13 +132,13 @@ def bdtrc(k, n, p):
 @dispatches("nbdtr")
 def nbdtr(k, n, p):
     """SciPy's ``nbdtr``: distribution function of the negative binomial distribution, differentiable in p."""
-    return betainc(floating(n), floating(k) + 1.0, p)
+    return betainc(trunc(floating(n)), trunc(floating(k)) + 1.0, p)
 
 
 @dispatches("nbdtrc")
 def nbdtrc(k, n, p):
     """SciPy's ``nbdtrc``: 1 - `nbdtr`, without the difference."""
-    return betaincc(floating(n), floating(k) + 1.0, p)
+    return betaincc(trunc(floating(n)), trunc(floating(k)) + 1.0, p)
 
 
 @dispatches("fdtr")

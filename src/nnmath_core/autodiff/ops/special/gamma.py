@@ -269,5 +269,5 @@ def factorial(n, exact=False, extend="zero"):
     """SciPy's ``factorial``: gamma(n + 1), and 0 for n < 0."""
     refuse("factorial", exact=(exact, False), extend=(extend, "zero"))
     n = floating(n)
-    good = greater_equal(n, 0)
-    return where(good, gamma(where(good, n, 1.0) + 1.0), 0.0)
+    below = less(n, 0)
+    return where(below, 0.0, gamma(where(below, 1.0, n) + 1.0))
