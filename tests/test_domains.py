@@ -94,6 +94,8 @@ KNOWN = {
     "pole": lambda x: whole(x) and x <= 0,
     "e": np.e,
     "cos": np.cos,
+    "floor": np.floor,
+    "trunc": np.trunc,
     "sindg": scipy.special.sindg,
     "cosdg": scipy.special.cosdg,
 }

@@ -422,6 +422,10 @@ def test_no_derivative_at_an_order_that_is_no_integer(name, n):
 
 def test_counts_are_whole_as_scipys():
     x = np.array([0.2, 0.7])
+    k, n = np.meshgrid(np.arange(-2.0, 5.0), np.arange(-1.0, 4.0))
+    for name in ("bdtr", "bdtrc", "nbdtr", "nbdtrc"):  # outside, too
+        want = getattr(scipy.special, name)(k, n.astype(int), 0.3)
+        np.testing.assert_allclose(getattr(nm.special, name)(k, n, 0.3), want, rtol=1e-13)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SciPy says that it cuts the fractions off
         for name in ("bdtr", "bdtrc", "nbdtr", "nbdtrc"):

@@ -9,7 +9,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.special
 
-from nnmath_core.autodiff.ops.compare import equal, greater_equal, less, logical_and
+from nnmath_core.autodiff.ops.compare import (
+    equal,
+    greater_equal,
+    less,
+    less_equal,
+    logical_and,
+)
 from nnmath_core.autodiff.ops.elementwise import (
     absolute,
     exp,
@@ -109,36 +115,44 @@ def pdtrc(k, m):
 
 
 # ---------------------------------------------------------------------------------------------- beta
-def _binomial(f, at_end, k, n, p):
+def _binomial(f, at_end, below, k, n, p):
     k, n = floor(floating(k)), trunc(floating(n))  # SciPy counts
     inner = logical_and(greater_equal(k, 0), less(k, n))
     y = f(where(inner, k, 0.0) + 1.0, where(inner, n - k, 1.0), p)
-    end = where(equal(k, n), at_end, np.nan)  # NaN outside of 0..n, as SciPy
-    return where(inner, y, end)
+    end = where(equal(k, n), at_end, np.nan)  # NaN beyond n, as SciPy
+    outside = where(less(k, 0), below, end)
+    possible = logical_and(greater_equal(p, 0), less_equal(p, 1))
+    return where(inner, y, where(possible, outside, np.nan))
 
 
 @dispatches("bdtr")
 def bdtr(k, n, p):
     """SciPy's ``bdtr``: distribution function of the binomial distribution, differentiable in p."""
-    return _binomial(betaincc, 1.0, k, n, p)
+    return _binomial(betaincc, 1.0, np.nan, k, n, p)
 
 
 @dispatches("bdtrc")
 def bdtrc(k, n, p):
     """SciPy's ``bdtrc``: 1 - `bdtr`, without the difference."""
-    return _binomial(betainc, 0.0, k, n, p)
+    return _binomial(betainc, 0.0, 1.0, k, n, p)
+
+
+def _negative_binomial(f, k, n, p):
+    k, n = trunc(floating(k)), trunc(floating(n))
+    inner = logical_and(greater_equal(k, 0), greater_equal(n, 1))
+    return where(inner, f(where(inner, n, 1.0), where(inner, k, 0.0) + 1.0, p), np.nan)
 
 
 @dispatches("nbdtr")
 def nbdtr(k, n, p):
     """SciPy's ``nbdtr``: distribution function of the negative binomial distribution, differentiable in p."""
-    return betainc(trunc(floating(n)), trunc(floating(k)) + 1.0, p)
+    return _negative_binomial(betainc, k, n, p)
 
 
 @dispatches("nbdtrc")
 def nbdtrc(k, n, p):
     """SciPy's ``nbdtrc``: 1 - `nbdtr`, without the difference."""
-    return betaincc(trunc(floating(n)), trunc(floating(k)) + 1.0, p)
+    return _negative_binomial(betaincc, k, n, p)
 
 
 @dispatches("fdtr")
