@@ -76,6 +76,7 @@ def wrong_somewhere(cp, device, source):
         for scale, shift in DATA:
             x = rows(scale, shift)
             try:
+                # far above rounding: a planted fault must show as one, and not in the last digits
                 if not np.allclose(softmax(cp, source, x), expected(x), rtol=1e-2, atol=1e-3):
                     return True
             except RuntimeError:
