@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         vjp,
         vmap,
     )
-    from nnmath_core.autodiff.tree import ravel_tree, tree_leaves, tree_map, tree_paths
+    from nnmath_core.autodiff.tree import buffer, ravel_tree, tree_leaves, tree_map, tree_paths
     from nnmath_core.config import show_config
     from nnmath_core.device import (
         Device,
@@ -104,6 +104,7 @@ __all__ = [
     "__version__",
     "at",
     "batches",
+    "buffer",
     "check_grads",
     "checkpoint",
     "complex_step",
@@ -227,6 +228,7 @@ _HOMES = {
         "vmap",
     ),
     "autodiff.tree": (
+        "buffer",
         "ravel_tree",
         "tree_leaves",
         "tree_map",

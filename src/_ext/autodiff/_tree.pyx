@@ -10,6 +10,10 @@ inside. A Python number, a string, None, a function, a tuple of integers and wha
 `metadata={"static": True}` are static. A dataclass is rebuilt without `__init__`, because the leaves may be tracers,
 for which a check in `__post_init__` would fail.
 
+A field that is marked `metadata={"buffer": True}` holds statistics, which are arrays and no variables. `flatten` finds
+them as it finds all arrays; with `variables` it leaves them in the structure, where they compare equal whatever they
+are, so that a tree of gradients or moments has the structure of the parameters. `unflatten` puts them back, or zeros.
+
 Types of other libraries are leaves unless they are registered: a function takes an instance apart into its children and
 a `node`, which holds the rest, compares and hashes by it, and builds an instance from new children. Sparse matrices
 are such nodes: the stored entries are the child, the pattern is the rest.
@@ -33,7 +37,7 @@ cdef enum Kind:
     REGISTERED = 7
 
 cdef dict _kinds = {list: LIST, tuple: TUPLE, dict: DICT, OrderedDict: DICT, type(None): NONE}
-cdef dict _fields = {}                    # dataclass -> (names of children, names of declared static fields)
+cdef dict _fields = {}                    # dataclass -> (names of children, of declared static fields, of buffers)
 cdef dict _registered = {}                # type -> function: instance -> (names of children, children, node)
 cdef object _foreign = None               # type -> such a function, False or None: asked once for each new type
 cdef object _set = object.__setattr__
@@ -103,6 +107,18 @@ cdef class TreeDef:
         return r
 
 
+@cython.final
+cdef class _Held:
+    """A buffer that stays in the structure."""
+    cdef object value
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return "<buffer>"
+
+
 cdef bint same_static(object a, object b):
     """Whether two static values are one and the same to every function of them: 1, 1.0 and True are not."""
     if a is b:
@@ -119,14 +135,14 @@ cdef bint same_fields(tuple a, tuple b):
     if len(a) != len(b):
         return False
     for (name, v), (other, w) in zip(a, b):
-        if name != other or not same_static(v, w):
+        if name != other or not (type(v) is _Held or type(w) is _Held or same_static(v, w)):
             return False
     return True
 
 
 cdef Py_hash_t static_hash(object v):
     """A hash that agrees with `same_static`; what has none is told apart by equality alone."""
-    if type(v) is float and v != v:
+    if type(v) is _Held or (type(v) is float and v != v):
         return 0
     try:
         return hash(v)
@@ -209,7 +225,8 @@ cdef Kind kind_of(object t) except *:
     elif "__dataclass_fields__" in dir(t) and hasattr(t, "__dataclass_fields__"):
         fields = [f for f in t.__dataclass_fields__.values() if f._field_type.name == "_FIELD"]
         _fields[t] = (tuple([f.name for f in fields if not f.metadata.get("static")]),
-                      tuple([f.name for f in fields if f.metadata.get("static")]))
+                      tuple([f.name for f in fields if f.metadata.get("static")]),
+                      frozenset([f.name for f in fields if f.metadata.get("buffer")]))
         kind = DATACLASS
     elif issubclass(t, dict):
         kind = DICT
@@ -251,7 +268,7 @@ cdef bint is_child(object v, TreeDef c, list out, Py_ssize_t mark):
     return c.kind == DATACLASS or c.kind == REGISTERED or (c.kind != NONE and holds_array(out, mark))
 
 
-cdef TreeDef walk(object x, list out, int depth):
+cdef TreeDef walk(object x, list out, int depth, bint variables):
     cdef object t = type(x)
     cdef Kind k = kind_of(t)
     cdef Py_ssize_t mark
@@ -269,14 +286,17 @@ cdef TreeDef walk(object x, list out, int depth):
     if k == DICT:
         keys = sorted_keys(<dict>x)
         for key in keys:
-            children.append(walk((<dict>x)[key], out, depth + 1))
+            children.append(walk((<dict>x)[key], out, depth + 1, variables))
         return make(DICT, t, keys, tuple(children), x.default_factory if issubclass(t, defaultdict) else None)
     if k == DATACLASS:
         names, static = [], [(s, getattr(x, s)) for s in (<tuple>_fields[t])[1]]
         for name in (<tuple>_fields[t])[0]:
             v = getattr(x, name)
+            if variables and name in (<tuple>_fields[t])[2]:
+                static.append((name, _Held(v)))
+                continue
             mark = len(out)
-            c = walk(v, out, depth + 1)
+            c = walk(v, out, depth + 1, variables)
             if is_child(v, c, out, mark):
                 names.append(name)
                 children.append(c)
@@ -287,17 +307,20 @@ cdef TreeDef walk(object x, list out, int depth):
     if k == REGISTERED:
         keys, parts, node = _registered[t](x)
         for v in parts:
-            children.append(walk(v, out, depth + 1))
+            children.append(walk(v, out, depth + 1, variables))
         return make(REGISTERED, node.type, keys, tuple(children), node)
     for v in x:
-        children.append(walk(v, out, depth + 1))
+        children.append(walk(v, out, depth + 1, variables))
     return make(k, t, (), tuple(children), None)
 
 
-def flatten(tree):
-    """``(leaves, treedef)``: the leaves in order (dict keys sorted) and the structure."""
+def flatten(tree, bint variables=False):
+    """``(leaves, treedef)``: the leaves in order (dict keys sorted) and the structure.
+
+    With `variables` the leaves are what is differentiated and trained; the structure keeps the buffers.
+    """
     cdef list out = []
-    d = walk(tree, out, 0)
+    d = walk(tree, out, 0, variables)
     return out, d
 
 
@@ -351,7 +374,13 @@ def flatten_like(tree, TreeDef treedef):
     return out if walk_like(tree, treedef, out) else None
 
 
-cdef object build(TreeDef d, list leaves, Py_ssize_t *at):
+cdef object zeros_of(object buffer, tuple shape):
+    """A tree like a buffer whose arrays are zeros, with `shape` before their own."""
+    leaves, d = flatten(buffer)
+    return unflatten(d, [np.zeros_like(x, shape=shape + np.shape(x)) if is_array(x) else x for x in leaves])
+
+
+cdef object build(TreeDef d, list leaves, Py_ssize_t *at, tuple zeros):
     cdef Py_ssize_t i
     cdef dict r
     cdef list items
@@ -364,18 +393,20 @@ cdef object build(TreeDef d, list leaves, Py_ssize_t *at):
     if d.kind == DICT:
         r = {}
         for i in range(len(d.keys)):
-            r[d.keys[i]] = build(<TreeDef>d.children[i], leaves, at)
+            r[d.keys[i]] = build(<TreeDef>d.children[i], leaves, at, zeros)
         if d.type is dict:
             return r
         return d.type(d.static, r) if issubclass(d.type, defaultdict) else d.type(r)
     if d.kind == DATACLASS:
         o = d.type.__new__(d.type)
         for i in range(len(d.keys)):
-            _set(o, d.keys[i], build(<TreeDef>d.children[i], leaves, at))
+            _set(o, d.keys[i], build(<TreeDef>d.children[i], leaves, at, zeros))
         for name, v in d.static:
+            if type(v) is _Held:
+                v = (<_Held>v).value if zeros is None else zeros_of((<_Held>v).value, zeros)
             _set(o, name, v)
         return o
-    items = [build(<TreeDef>c, leaves, at) for c in d.children]
+    items = [build(<TreeDef>c, leaves, at, zeros) for c in d.children]
     if d.kind == REGISTERED:
         return d.static.build(items)
     if d.kind == LIST:
@@ -383,14 +414,17 @@ cdef object build(TreeDef d, list leaves, Py_ssize_t *at):
     return tuple(items) if d.kind == TUPLE else d.type(*items)
 
 
-def unflatten(TreeDef treedef, leaves):
-    """The tree of structure `treedef` with these leaves (a list or any iterable of the right length)."""
+def unflatten(TreeDef treedef, leaves, tuple zeros=None):
+    """The tree of structure `treedef` with these leaves (a list or any iterable of the right length).
+
+    Buffers that the structure keeps come back; with `zeros`, a shape, as zeros with that shape before their own.
+    """
     cdef Py_ssize_t at = 0
     cdef list items = leaves if type(leaves) is list else list(leaves)
     if len(items) != treedef.num_leaves:
         raise TreeError(f"unflatten: `leaves` must have {treedef.num_leaves} items, one for each leaf of {treedef}, "
                         f"got {len(items)}.")
-    return build(treedef, items, &at)
+    return build(treedef, items, &at, zeros)
 
 
 cdef list steps(TreeDef d):

@@ -205,7 +205,7 @@ cdef class GradFn:
             if len(set(places)) != len(places):
                 raise TypeError(f"{self.who}: `argnums` = {self.argnums} names one of the {n} arguments twice.")
             target = tuple([args[k] for k in places])
-        leaves, d = flatten(target)
+        leaves, d = flatten(target, True)
         require_leaves(self.who, leaves, d, self.root)
         has_lists = d is not leaf_def and has_list_of_floats(target, 0)
         tr = GradTrace.__new__(GradTrace)
@@ -258,7 +258,7 @@ cdef class GradFn:
             tr.close()
             if scope is not None:
                 scope.__exit__(None, None, None)
-        g = unflatten(d, grads) if d is not leaf_def else grads[0]
+        g = unflatten(d, grads, ()) if d is not leaf_def else grads[0]
         if self.with_value:
             return ((out, aux), g) if self.has_aux else (out, g)
         return (g, aux) if self.has_aux else g
@@ -353,7 +353,7 @@ cdef class Pullback:
             if scope is not None:
                 scope.__exit__(None, None, None)
         r = finished(r, self.values, seeds)
-        out = unflatten(self.in_def, r)
+        out = unflatten(self.in_def, r, ())
         return out
 
 
@@ -364,7 +364,7 @@ def vjp_door(f, tuple primals, bint has_aux):
     cdef Node leaf
     cdef Pullback back
     cdef object out, aux = None
-    leaves, d = flatten(primals)
+    leaves, d = flatten(primals, True)
     require_leaves("vjp", leaves, d, "argument ")
     for i in range(len(leaves)):
         v = leaf_value("vjp", leaves[i], d, i, "argument ")
@@ -415,7 +415,7 @@ def jvp_door(f, tuple primals, tuple tangents, bint has_aux, str who="jvp"):
     cdef JvpTrace tr = JvpTrace.__new__(JvpTrace)
     cdef list leaves, ts, tracers = [], values = [], ys = [], outs = []
     cdef object out, aux = None
-    leaves, d = flatten(primals)
+    leaves, d = flatten(primals, True)
     require_leaves(who, leaves, d, "primals")
     ts = flatten_like(tangents, d)
     if ts is None:

@@ -55,7 +55,7 @@ def jet_door(jets, f, tuple primals, list coefficients):
     cdef list leaves, ts, orders = [], tracers = [], values = [], ys = [], terms = []
     cdef Py_ssize_t i, k
     tr.series = jets
-    leaves, d = flatten(primals)
+    leaves, d = flatten(primals, True)
     require_leaves("jet", leaves, d, "primals")
     for k in range(len(coefficients)):
         ts = flatten_like(coefficients[k], d)

@@ -53,7 +53,7 @@ def _split(
 
 def _checked(who: str, x: Any, place: str) -> Any:
     """A tree whose leaves can be differentiated, or the error that names the one that cannot."""
-    leaves, d = flatten(x)
+    leaves, d = flatten(x, True)
     require_leaves(who, leaves, d, place)
     return unflatten(
         d, [leaf_value(who, v, place + path) for v, path in zip(leaves, paths(d), strict=True)]
@@ -137,12 +137,12 @@ def jacrev(
         x, rebuild = _split("jacrev", args, nums)
         y, pull, *aux = vjp_door(lambda v: f(*rebuild(v), **kw), (x,), has_aux)
         outs, out_def = flatten(y)
-        ins, in_def = flatten(x)
+        ins, in_def = flatten(x, True)
         _refuse_integers("jacrev", outs)
         total = sum(math.prod(shape_of(o)) for o in outs)
 
         def rows(*cts: Any) -> list[Any]:
-            return flatten(pull(unflatten(out_def, list(cts)))[0])[0]
+            return flatten(pull(unflatten(out_def, list(cts)))[0], True)[0]
 
         parts = []
         for start, stop in chunks(total, chunk_size):
@@ -157,7 +157,7 @@ def jacrev(
                 reshape_p(s[at : at + n], shape=(*shape_of(o), *shape_of(v)))
                 for s, v in zip(stacked, ins, strict=True)
             ]
-            jacs.append(unflatten(in_def, [_own(v) for v in leaves]))
+            jacs.append(unflatten(in_def, [_own(v) for v in leaves], shape_of(o)))
             at += n
         result = unflatten(out_def, jacs)
         return (result, aux[0]) if has_aux else result
@@ -209,7 +209,7 @@ def jacfwd(
 
     def jac(*args: Any, **kw: Any) -> Any:
         x, rebuild = _split("jacfwd", args, nums)
-        ins, in_def = flatten(x)
+        ins, in_def = flatten(x, True)
         total = sum(math.prod(shape_of(v)) for v in ins)
         found: dict[str, Any] = {}
 
@@ -241,7 +241,7 @@ def jacfwd(
                 n = math.prod(shape_of(v))
                 leaves.append(_own(reshape_p(s[..., at : at + n], shape=(*a.shape, *shape_of(v)))))
                 at += n
-            jacs.append(unflatten(in_def, leaves))
+            jacs.append(unflatten(in_def, leaves, a.shape))
         result = unflatten(found["def"], jacs)
         return (result, found["aux"][0]) if has_aux else result
 
@@ -323,7 +323,7 @@ class ChosenJacobian:
         x, _ = _split("jacobian", args, self._argnums)
         y = self._f(*args, **kw)
         outs = sum(math.prod(shape_of(v)) for v in flatten(y[0] if self._has_aux else y)[0])
-        ins = sum(math.prod(shape_of(v)) for v in flatten(x)[0])
+        ins = sum(math.prod(shape_of(v)) for v in flatten(x, True)[0])
         self.mode = "forward" if ins < outs else "reverse"
         self.why = f"{ins} inputs, {outs} outputs"
         chosen = jacfwd if ins < outs else jacrev

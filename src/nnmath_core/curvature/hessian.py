@@ -112,7 +112,7 @@ class HessianOperator(LinearOperator):
         reduction: Reduction | None = None,
     ) -> None:
         require_callable("HessianOperator", "loss", loss)
-        leaves, structure = flatten(params)
+        leaves, structure = flatten(params, True)
         for path, leaf in zip(paths(structure), leaves, strict=True):
             require_float("HessianOperator", f"params{path}", leaf)
         if not leaves:

@@ -92,11 +92,11 @@ class Optimizer(ABC):
         DtypeError
             A leaf is no array of floats; the message names it.
         """
-        leaves, treedef = flatten(params)
+        leaves, treedef = flatten(params, True)
         for i, x in enumerate(leaves):
             if type(x) is not np.ndarray or x.dtype not in _FLOATS:
                 leaves[i] = require_float(f"{self.name}.init", f"params{paths(treedef)[i]}", x)
-        slots = [unflatten(treedef, [_zeros_like(x) for x in leaves]) for _ in self._slots()]
+        slots = [unflatten(treedef, [_zeros_like(x) for x in leaves], ()) for _ in self._slots()]
         return self.State(_counted(0), *slots)
 
     def step(self, params: Tree, grads: Tree, state: Any) -> tuple[Tree, Any]:
@@ -138,7 +138,9 @@ class Optimizer(ABC):
         else:
             results = [self._copied_step(rate, count + 1, *row) for row in rows]
         columns = zip(*results, strict=True) if results else [()] * (1 + len(self._slots()))
-        new_params, *slots = (unflatten(treedef, list(column)) for column in columns)
+        weights, *moments = (list(column) for column in columns)
+        new_params = unflatten(treedef, weights)
+        slots = [unflatten(treedef, column, ()) for column in moments]
         return new_params, self.State(_counted(count + 1), *slots)
 
     def step_in_place(self, params: Tree, grads: Tree, state: Any) -> None:
@@ -220,7 +222,7 @@ class Optimizer(ABC):
         if type(state) is not self.State:
             wanted = f"of type {self.State.__name__}, as `{self.name}.init(params)` returns it"
             raise TreeError(sentence(who, "state", wanted, describe(state)))
-        leaves, treedef = flatten(params)
+        leaves, treedef = flatten(params, True)
         columns = [leaves]
         trees = (grads, *(getattr(state, slot) for slot in self._slots()))
         for name, tree in zip(self._columns()[1:], trees, strict=True):

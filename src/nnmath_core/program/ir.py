@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of
-from nnmath_core._ext._tree import TreeDef, flatten, unflatten
+from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, unflatten
 from nnmath_core.autodiff.control.subprogram import lines_of, with_spent
 from nnmath_core.autodiff.primitive import Primitive
 from nnmath_core.errors import ShapeError, TreeError
@@ -61,10 +61,11 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Run the program: the result of the staged function for these arguments."""
-        leaves, d = flatten(args)
-        if d != self._in_def:
+        leaves = flatten_like(args, self._in_def)
+        if leaves is None:
             raise TreeError(
-                f"{self.name}: the program was staged for arguments {self._in_def}, got {d}."
+                f"{self.name}: the program was staged for arguments {self._in_def}, got "
+                f"{flatten(args)[1]}."
             )
         env: dict[Any, Any] = dict(self.constants)
         for i, (v, x) in enumerate(zip(self.inputs, leaves, strict=True)):

@@ -285,17 +285,18 @@ def sparse_hessian(
 # ------------------------------------------------------------------------------------------------ patterns, colours
 def _sparsity(f: Callable[..., Any], x: Any, args: tuple[Any, ...]) -> Any:
     """The pattern of f in x: floating arguments have any values, integers (indices, say) have these."""
+    variables, x_def = flatten(x, True)
     leaves, d = flatten(args)
     free = [i for i, v in enumerate(leaves) if _is_float(v)]
 
-    def staged(x: Any, values: list[Any]) -> Any:
+    def staged(variables: list[Any], values: list[Any]) -> Any:
         full = list(leaves)
         for i, v in zip(free, values, strict=True):
             full[i] = v
-        return f(x, *unflatten(d, full))
+        return f(unflatten(x_def, variables), *unflatten(d, full))
 
-    pattern = program_sparsity(stage(staged, x, [leaves[i] for i in free]))
-    return _canonical(pattern[:, : sum(math.prod(shape_of(v)) for v in flatten(x)[0])])
+    pattern = program_sparsity(stage(staged, variables, [leaves[i] for i in free]))
+    return _canonical(pattern[:, : sum(math.prod(shape_of(v)) for v in variables)])
 
 
 def _is_float(v: Any) -> bool:

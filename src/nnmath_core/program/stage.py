@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnmath_core._ext._autodiff import Aval, dtype_of, jvp_door, shape_of, stage_door
-from nnmath_core._ext._tree import flatten, unflatten
+from nnmath_core._ext._tree import flatten, flatten_like, unflatten
 from nnmath_core.autodiff.wiring import leaf_value, tangent_value
 from nnmath_core.checks import require_callable
 from nnmath_core.errors import DtypeError
@@ -92,7 +92,7 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
     2.0
     """
     require_callable("linearize", "f", f)
-    leaves, d = flatten(primals)
+    leaves, d = flatten(primals, True)
     values = [
         x if type(x) is float else leaf_value("linearize", x, f"argument {i}")
         for i, x in enumerate(leaves)
@@ -100,19 +100,19 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
     found: list[Any] = []
 
     def of_tangent(*tangents: Any) -> Any:
-        y, t = jvp_door(f, primals, tangents, False, "linearize")
+        y, t = jvp_door(f, primals, unflatten(d, tangents), False, "linearize")
         found.append(y)
         return t
 
-    examples = unflatten(d, [Aval(shape_of(v), dtype_of(v)) for v in values])
+    examples = tuple(Aval(shape_of(v), dtype_of(v)) for v in values)
     recording, outputs, out_def = stage_door(of_tangent, examples)
     program = Program(
         recording, d, outputs, out_def, f"jvp of {getattr(f, '__name__', type(f).__name__)}"
     )
 
     def f_jvp(*tangents: Any) -> Any:
-        ts, td = flatten(tangents)
-        if td == d:
+        ts = flatten_like(tangents, d)
+        if ts is not None:
             ts = [
                 tangent_value("linearize", t, v, f"tangent {i}")
                 for i, (t, v) in enumerate(zip(ts, values, strict=True))

@@ -190,7 +190,7 @@ class Given:
         """Whether the result has an entry for each argument although one alone has floats."""
         if not isinstance(result, tuple) or len(result) != self.count:
             return False
-        like_argument = flatten(result)[1] == flatten(argument)[1]
+        like_argument = flatten(result, True)[1] == flatten(argument, True)[1]
         return not like_argument and (self.count > 1 or isinstance(result[0], type(argument)))
 
     def jacobian(self, result: Any, function: VectorFunction) -> Array:
@@ -200,13 +200,13 @@ class Given:
         args = variables.tree([variables.leaves[i] for i in variables.which])
         leaves: list[Any] = []
         for i, argument in enumerate(args):
-            mine, treedef = flatten(argument)
+            mine, treedef = flatten(argument, True)
             if i not in entries or entries[i] is None:
                 leaves += [None] * len(mine)
             elif treedef.is_leaf:
                 leaves.append(entries[i])  # a list of numbers is welcome for one array
             else:
-                got, other = flatten(entries[i])
+                got, other = flatten(entries[i], True)
                 if other != treedef:
                     raise TreeError(
                         f"{self.who}: `grad` must return a tree like argument {i}, {treedef}, got "

@@ -103,7 +103,7 @@ class Names:
         mine = [i for i, (entry, _) in enumerate(variables.places) if entry == a]
         argument = variables.tree([variables.leaves[i] for i in variables.which])[a]
         size = sum(variables.sizes[i] for i in mine)
-        return len(flatten(argument)[0]) == len(mine) and size <= MANY
+        return len(flatten(argument, True)[0]) == len(mine) and size <= MANY
 
 
 def _literal(args: tuple[Any, ...]) -> str | None:

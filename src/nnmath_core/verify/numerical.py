@@ -244,5 +244,5 @@ def _shaped(variables: Variables, function: VectorFunction, jacobian: Array) -> 
             v[()] if kind is float or issubclass(kind, np.generic) else v
             for v, kind in zip(leaves, variables.kinds, strict=True)
         ]
-        rows.append(unflatten(variables.treedef, plain))
+        rows.append(unflatten(variables.treedef, plain, out_shape))
     return unflatten(function.treedef, rows)

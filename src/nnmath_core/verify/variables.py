@@ -39,7 +39,7 @@ class Variables:
         self, who: str, tree: Tree, roots: str | list[str], fixed: frozenset[int] = frozenset()
     ) -> None:
         self.who = who
-        self.leaves, self.treedef = flatten(tree)
+        self.leaves, self.treedef = flatten(tree, True)
         self.which: list[int] = []
         self.names: list[str] = []
         self.places: list[tuple[int, str]] = []  # entry of the tuple, and path in it
@@ -74,7 +74,7 @@ class Variables:
             return [(0, roots, path) for path in paths(self.treedef)]
         out = []
         for i, (entry, root) in enumerate(zip(tree, roots, strict=True)):
-            out += [(i, root, path) for path in paths(flatten(entry)[1])]
+            out += [(i, root, path) for path in paths(flatten(entry, True)[1])]
         return out
 
     @property
