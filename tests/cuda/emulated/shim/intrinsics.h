@@ -132,6 +132,11 @@ NNM_BOTH(erfinv, nnm_erfinv(x))
 NNM_BOTH(erfcinv, nnm_erfcinv(x))
 NNM_BOTH(normcdfinv, -M_SQRT2 * nnm_erfcinv(2 * x))
 #undef NNM_BOTH
+// The C library's know negative orders; CUDA's do not.
+inline double nnm_jn(int n, double x) { return n < 0 ? NAN : jn(n, x); }
+inline double nnm_yn(int n, double x) { return n < 0 ? NAN : yn(n, x); }
+#define jn nnm_jn
+#define yn nnm_yn
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 inline float __sinf(float x) { return std::sin(x); }

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from nnmath_core.autodiff.ops.compare import less
+from nnmath_core.autodiff.ops.compare import equal, isinf, isnan, less, logical_and
 from nnmath_core.autodiff.ops.conventions import as_operand, dtype_of, is_traced
 from nnmath_core.autodiff.ops.elementwise import absolute, exp, sign, trunc
 from nnmath_core.autodiff.ops.plain import scipys
@@ -215,7 +215,14 @@ def _order(n):
 def _yn_forward(be, n, x):
     if isinstance(n, float) and n == int(n):
         n = int(n)
-    return like(be, be.special.yn(n, x), x)
+    if be.xp is np:
+        return like(be, be.special.yn(n, x), x)
+    # CUDA's yn is NaN at negative orders: Y_-n = (-1)^n Y_n
+    y = be.special.yn(abs(n), x)
+    turned = (n < 0) & (n % 2 == 1)
+    if isinstance(turned, bool):
+        return like(be, -y if turned else y, x)
+    return like(be, be.xp.where(turned, -y, y), x)
 
 
 def _yn_rule(g, xs, y):
@@ -241,7 +248,11 @@ yn = primitive(
 @dispatches("kn")
 def kn(n, x):
     """SciPy's ``kn``: `kv` of integer order; the fraction of another one does not count."""
-    return kv(n if isinstance(n, int) else trunc(floating(n)), x)
+    if isinstance(n, int):
+        return kv(n, x)
+    n = trunc(floating(n))
+    end = logical_and(isinf(n), equal(x, math.inf))  # all orders vanish at infinity
+    return where(isnan(n), math.nan, kv(where(end, 0.0, n), x))
 
 
 # ---------------------------------------------------------------------------------------------- spherical
