@@ -3,6 +3,7 @@
 #
 #   make study   train and examine a network on handwritten digits -> study/report.html
 #   make test    the tests, against the installed package
+#   make test-long   the tests that take minutes: studies of a convolutional network and of a transformer
 #   make test-cuda   the tests on an emulated CUDA device (REAL_GPU=1: on this machine's), needs g++ too
 #   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler
 #   make lint    ruff, cython-lint, mypy
@@ -24,13 +25,16 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell find src -type f \
   ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu')
 
-.PHONY: study test test-cuda nvrtc lint docs bench array-api clean
+.PHONY: study test test-long test-cuda nvrtc lint docs bench array-api clean
 
 study: $(VENV)/.package $(VENV)/.study
 	$(VENV)/bin/nnmath study
 
 test: $(VENV)/.package $(VENV)/.test
 	$(PY) -m pytest
+
+test-long: $(VENV)/.package $(VENV)/.test
+	$(PY) -m pytest -m long
 
 # As many processes as there are cores; they share what they have compiled, in build/cuda-emulation.
 test-cuda: $(VENV)/.package $(VENV)/.cuda-test

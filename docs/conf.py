@@ -1,8 +1,11 @@
 """Sphinx: `make docs`. The examples of all pages are run first; one that fails is a warning, and warnings fail."""
 
+import inspect
 import sys
+import textwrap
 from pathlib import Path
 
+from numpydoc.docscrape_sphinx import SphinxDocString
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -48,6 +51,22 @@ class Table(SphinxDirective):
         return self.parse_text_to_nodes(tables.TABLES[self.arguments[0]]())
 
 
+class Documented(SphinxDirective):
+    """``.. documented:: nn huber``: a public instance, with the text of its class and its signature."""
+
+    required_arguments = 2
+
+    def run(self):
+        space, name = self.arguments
+        value = getattr(getattr(nnmath_core, space), name)
+        signature = inspect.signature(value)
+        parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        signature = signature.replace(parameters=parameters, return_annotation=signature.empty)
+        body = str(SphinxDocString(inspect.cleandoc(value.__doc__)))
+        head = f".. py:function:: {name}{signature}\n   :module: nnmath_core.{space}"
+        return self.parse_text_to_nodes(f"{head}\n\n{textwrap.indent(body, '   ')}")
+
+
 def run_examples(app):
     for page in [HERE.parent / "README.md", *sorted(HERE.glob("**/*.md"))]:
         for failure in examples.run(page).failures:
@@ -56,4 +75,5 @@ def run_examples(app):
 
 def setup(app):
     app.add_directive("table-of", Table)
+    app.add_directive("documented", Documented)
     app.connect("builder-inited", run_examples)

@@ -65,7 +65,9 @@ ELSEWHERE = {
         numpy.indices numpy.kaiser numpy.mask_indices numpy.ones numpy.tri numpy.tril_indices numpy.triu_indices
         numpy.zeros numpy.fft.fftfreq numpy.fft.rfftfreq linalg.dft linalg.hadamard linalg.helmert linalg.hilbert
         linalg.invhilbert linalg.invpascal linalg.pascal signal.correlation_lags nn.glorot_normal nn.glorot_uniform
-        nn.he_normal nn.he_uniform random.rademacher
+        nn.he_normal nn.he_uniform random.rademacher nn.constant nn.delta_orthogonal nn.lecun_normal nn.lecun_uniform
+        nn.normal nn.orthogonal nn.positional_encoding nn.torch_default nn.truncated_normal nn.uniform
+        nn.variance_scaling nn.zeros
     """,
     "answer about dtypes, shapes and memory, or write text": """
         numpy.array2string numpy.array_repr numpy.array_str numpy.broadcast_shapes numpy.can_cast numpy.common_type
@@ -79,6 +81,14 @@ ELSEWHERE = {
         numpy.copyto numpy.fill_diagonal numpy.place numpy.put numpy.put_along_axis numpy.putmask
     """,
     "read the bits of their argument: an error on traced arrays": "numpy.packbits numpy.unpackbits",
+    "measure, with proofs, and have no derivative: an error on traced arrays": "nn.conv_operator_norm",
+    "make records of numbers, of which those that are called take arrays": "nn.elastic_net nn.explain_loss nn.l1 nn.l2",
+    "answer about activations and models with a record, and have no derivative": """
+        nn.critical_point nn.gain nn.lsuv nn.mean_field nn.variance_propagation
+    """,
+    "read and write files, and bring arrays from one layout into another": """
+        nn.from_torch nn.load_state nn.read_torch nn.save_state nn.to_torch
+    """,
     "work on keys": "random.bits random.fold_in random.key random.split",
 }
 """The functions without a row: reason -> names."""
@@ -191,6 +201,8 @@ DOMAINS: dict[str, str] = {
     "special.gdtrc": "b > 0, a * x >= 0",
     "special.kn": "x > 0",
     "special.lambertw": "z is not -1 / e, nor 0 on the other branches than k = 0",
+    "special.log1mexp": "x < 0",
+    "special.logsubexp": "x1 > x2",
     "special.logsumexp": "everywhere; with b where the sum of b exp(a) is not 0",
     "special.multigammaln": "a > (d - 1) / 2",
     "special.nbdtr": "k > -1, n >= 1, 0 <= p <= 1",
@@ -199,6 +211,7 @@ DOMAINS: dict[str, str] = {
     "special.pdtrc": "m >= 0; 0 for negative k",
     "special.perm": "0 <= k <= N; 0 beyond",
     "stats.multivariate_normal": "cov symmetric, positive definite",
+    "nn.batch_norm": "a variance that is not 0, or eps > 0",
     "random.beta": "a, b > 0",
     "random.chisquare": "df > 0",
     "random.dirichlet": "alpha > 0",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import bad_input as bad
+import bad_networks
 import numpy as np
 from function_list import ELSEWHERE, HEAD, NAMESPACES, on_cuda, rows
 from refusals import GROUPS
@@ -23,6 +25,24 @@ from nnmath_core.autodiff.primitive import REGISTRY
 __all__ = ["COMPOSED", "TABLES"]
 
 COMPOSED = (
+    (
+        "laplace_nll at its target: 0, as `abs`",
+        "nm.nn.laplace_nll(x, np.zeros_like(x)).sum()",
+        (-1.0, 0.0, 1.0),
+        (-1.0, 0.0, 1.0),
+    ),
+    (
+        "quantile at its target: the mean of both sides",
+        "nm.nn.quantile(x, np.zeros_like(x), level=0.25).sum()",
+        (-1.0, 0.0, 1.0),
+        (-0.25, 0.25, 0.75),
+    ),
+    (
+        "hinge at its margin: 0, as `relu`",
+        "nm.nn.hinge(x, np.ones_like(x)).sum()",
+        (1.0, 0.5),
+        (0.0, -1.0),
+    ),
     (
         "clip at a bound: shared equally with the bound, as `maximum`",
         "np.clip(x, 0.0, 1.0).sum()",
@@ -48,12 +68,49 @@ COMPOSED = (
         (1.0, np.nan),
         (0.0, np.nan),
     ),
+    (
+        "max_pool at a tie: shared equally in each window; PyTorch's goes to the first",
+        "nm.nn.max_pool(x[:, None], (2,), stride=1).sum()",
+        (2.0, 2.0, 2.0),
+        (0.5, 1.0, 0.5),
+    ),
+    (
+        "attention of a query that may attend to nothing: the value and the derivative are 0",
+        "nm.nn.attention(x[:, None], x[:, None], x[:, None], mask=np.array([[True], [False]]))[1].sum()",
+        (1.0, 2.0),
+        (0.0, 0.0),
+    ),
     ("prod with two zeros: 0 in all", "np.prod(x)", (0.0, 2.0, 0.0), (0.0, 0.0, 0.0)),
     (
         "cumprod with a zero: exact, nothing is divided by it",
         "np.cumprod(x).sum()",
         (0.0, 2.0, 3.0),
         (9.0, 0.0, 0.0),
+    ),
+    ("log1mexp at 0: -inf, the limit", "nm.special.log1mexp(x[0])", (0.0,), (-np.inf,)),
+    (
+        "logsubexp with x2 = -inf, the logarithm of 0: 1 and 0",
+        "nm.special.logsubexp(x[0], x[1])",
+        (2.0, -np.inf),
+        (1.0, 0.0),
+    ),
+    (
+        "logsubexp with -inf in both: 1 and 0",
+        "nm.special.logsubexp(x[0], x[1])",
+        (-np.inf, -np.inf),
+        (1.0, 0.0),
+    ),
+    (
+        "logsubexp of equal arguments: inf and -inf, the limits",
+        "nm.special.logsubexp(x[0], x[1])",
+        (2.0, 2.0),
+        (np.inf, -np.inf),
+    ),
+    (
+        "safe_divide where the divisor is 0: 0 in both",
+        "nm.special.safe_divide(x[0], x[1])",
+        (1.0, 0.0),
+        (0.0, 0.0),
     ),
     ("var of equal entries: 0", "np.var(x)", (2.0, 2.0), (0.0, 0.0)),
     (
@@ -201,6 +258,48 @@ COMPOSED = (
         (3.0, 5.0),
         (0.0, 3.0),
     ),
+    (
+        "layer_norm, batch_norm, ... of equal entries with eps = 0: 0, as the direction of the vector 0",
+        "nm.nn.layer_norm(x, eps=0.0) @ np.array([1.0, 2.0, 4.0])",
+        (2.0, 2.0, 2.0),
+        (0.0, 0.0, 0.0),
+    ),
+    (
+        "rms_norm, weight_norm at 0 with eps = 0: 0, as the norm",
+        "nm.nn.rms_norm(x, eps=0.0) @ np.array([1.0, 2.0])",
+        (0.0, 0.0),
+        (0.0, 0.0),
+    ),
+    (
+        "leaky_relu, elu, selu at 0: the slope on the left",
+        "nm.nn.leaky_relu(x[0]) + nm.nn.elu(x[1], alpha=0.5)",
+        (0.0, 0.0),
+        (0.01, 0.5),
+    ),
+    (
+        "relu6, hard_tanh, hard_sigmoid at the ends of their slope: 0",
+        "nm.nn.relu6(x[:2]).sum() + nm.nn.hard_tanh(x[2])",
+        (0.0, 6.0, 1.0),
+        (0.0, 0.0, 0.0),
+    ),
+    (
+        "hard_swish at -3 and 3: as outside, 0 and 1",
+        "nm.nn.hard_swish(x).sum()",
+        (-3.0, 3.0),
+        (0.0, 1.0),
+    ),
+    (
+        "dropout: exactly 0 in what is dropped, NaN included",
+        "nm.nn.dropout(x, 0.5, nm.random.key(0)).sum()",
+        (np.nan, 1.0, 2.0, 3.0),
+        (0.0, 2.0, 2.0, 2.0),
+    ),
+    (
+        "ctc of labels that no path reads: 0, the value is inf",
+        "nm.nn.ctc(x.reshape(1, 3), np.array([1, 2]))",
+        (0.5, 1.0, 2.0),
+        (0.0, 0.0, 0.0),
+    ),
 )
 """Points of functions made of several primitives: text, code, point, gradient. `tests/test_docs.py` runs them."""
 
@@ -248,6 +347,27 @@ def composed_points() -> str:
         (
             (what, _code(code), _code(list(at)), _code(list(gradient)))
             for what, code, at, gradient in COMPOSED
+        ),
+    )
+
+
+# ---------------------------------------------------------------------------------------- losses
+def losses() -> str:
+    """Return what each loss assumes."""
+    found = [(name, getattr(nm.nn, name)) for name in nm.nn.__all__]
+    return _table(
+        ("loss", "likelihood", "link", "unit", "`full=True` adds", "options"),
+        (
+            (
+                _code(name),
+                loss.likelihood or "none",
+                loss.link,
+                loss.unit,
+                loss.constant if loss.likelihood else "",
+                _codes([f.name for f in fields(loss) if f.name not in ("reduction", "full")]),
+            )
+            for name, loss in found
+            if isinstance(loss, nm.nn.Loss)
         ),
     )
 
@@ -447,15 +567,57 @@ def bad_input_errors() -> str:
     )
 
 
+# ------------------------------------------------------------------------- bad input to networks
+def _outcome(gives: type[Exception] | str, says: str) -> str:
+    if isinstance(gives, str):
+        return _code(gives)
+    plain = says.replace("*", "\\*").replace("<", "\\<")
+    return f"{_code(gives.__name__)}: {plain}" if says else _code(gives.__name__)
+
+
+def _bad_networks(topic: str) -> Callable[[], str]:
+    def table() -> str:
+        setting = "\n".join(bad_networks.SETTINGS[topic].split("; "))
+        return f"```python\n{setting}\n```\n\n" + _table(
+            ("input", "call", "outcome"),
+            (
+                (row.what, _code(row.call), _outcome(row.gives, row.says))
+                for row in bad_networks.ROWS[topic]
+            ),
+        )
+
+    return table
+
+
+def _bad_for_all(kind: str) -> Callable[[], str]:
+    return lambda: _table(
+        ("input", "call", "outcome", "other ones"),
+        (
+            (
+                row.what,
+                _code(row.call),
+                _outcome(row.gives, row.says),
+                "; ".join(
+                    f"{_outcome(gives, '')}: {_codes(names.split())}"
+                    for names, gives in row.apart.items()
+                ),
+            )
+            for row in bad_networks.EVERY[kind]
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     **{
         f.__name__: f
         for f in (special_points, composed_points, primitives, traced_functions, missing_functions)
     },
     **{f.__name__: f for f in (traced_methods, missing_methods, cuda_libraries)},
-    **{f.__name__: f for f in (bad_input, bad_input_errors)},
+    **{f.__name__: f for f in (bad_input, bad_input_errors, losses)},
     **{f"functions_{space.replace('.', '_')}": _function_list(space) for space in NAMESPACES},
     "functions_elsewhere": functions_elsewhere,
     **{f"refused_{group}": _refusals(group) for group in GROUPS},
+    **{f"bad_{topic}": _bad_networks(topic) for topic in bad_networks.ROWS},
+    **{f"bad_for_all_{kind}": _bad_for_all(kind) for kind in bad_networks.EVERY},
 }
 """What the directive ``table-of`` of the pages can show."""

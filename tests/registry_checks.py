@@ -20,8 +20,8 @@ from nnmath_core._ext._autodiff import Var, aval_of, dtype_of, shape_of
 from nnmath_core.autodiff.primitive import REGISTRY, Primitive, Sample
 
 MATRICES = set(
-    "solve inv det slogdet cofactors cholesky eigh svd qr lu solve_triangular pinv expm sqrtm logm "
-    "sylvester polar care dare".split()
+    "solve inv inverse_or_limit det slogdet cofactors cholesky eigh svd qr lu solve_triangular pinv expm "
+    "expm_frechet sqrtm root_slope inverse_root symmetric_slope logm sylvester polar care dare".split()
 )
 """Primitives whose operands are well-conditioned matrices, which a shuffle would spoil."""
 
@@ -478,8 +478,10 @@ def check_dtypes(case):
         got = rule(cotangent_like(case, gs), case.operands, outputs_of(case))
         assert got is None or dtype_of(got) == case.dtype, f"vjp rule {i} returns {dtype_of(got)}"
     for i, t in zip(case.floats, ts, strict=True):
-        if i < len(p.jvp) and p.jvp[i] is not None:
-            got = p.jvp[i](t, case.operands, outputs_of(case), **case.params)
+        rule = p.jvp[0 if p.variadic else i] if i < len(p.jvp) or (p.variadic and p.jvp) else None
+        if rule is not None:
+            place = {"i": i} if p.variadic else {}
+            got = rule(t, case.operands, outputs_of(case), **place, **case.params)
             for r in got if p.several else (got,):
                 assert r is None or dtype_of(r) == case.dtype, f"jvp rule {i}: {dtype_of(r)}"
 
@@ -545,7 +547,8 @@ def check_keeps(case):
         if p.selects is not None:
             readers["selects"] = functools.partial(p.selects, i, **case.params)
         if p.through is not None:
-            mask = np.arange(np.size(ys)).reshape(np.shape(ys)) % 2 == 0
+            masks = tuple(np.arange(np.size(y)).reshape(np.shape(y)) % 2 == 0 for y in as_tuple(ys))
+            mask = masks if p.several else masks[0]
             readers["through"] = functools.partial(p.through, mask, i, **case.params)
         for name, read in readers.items():
             want = read(case.operands, ys)

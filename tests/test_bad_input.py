@@ -395,6 +395,9 @@ def test_differences_name_functions_and_kinds_that_exist():
         (np.nan, 0.0, "jvp", "differs: another value"),
         (np.nan, np.nan, "jvp", "the same value"),
         (np.ones(2), np.ones((2, 1)), "vmap", "differs: another value"),
+        (complex(np.inf, 0), complex(np.nan, np.nan), "jvp", "the same value"),
+        (complex(0, 0), complex(np.nan, np.nan), "jvp", "differs: another value"),
+        (np.array([1j, np.inf]), np.array([2j, np.nan]), "jvp", "differs: another value"),
     ],
 )
 def test_the_judge_can_find_fault(theirs, here, way, what):
@@ -403,3 +406,90 @@ def test_the_judge_can_find_fault(theirs, here, way, what):
         for x in (theirs, here)
     )
     assert bad_input.verdict(a, b, way) == what
+
+
+def test_the_judge_takes_the_value_that_did_not_overflow_and_no_other():
+    theirs = bad_input.Outcome((np.nan,), wide=(2.0,))
+    assert bad_input.verdict(theirs, bad_input.Outcome((2.0,)), "plain") == "the same value"
+    assert bad_input.verdict(theirs, bad_input.Outcome((3.0,)), "plain").startswith("differs")
+    assert bad_input.verdict(theirs, bad_input.Outcome(()), "plain").startswith("differs")
+
+
+def judged(name, kind, here):
+    """The verdict of a case of that name and kind, where a function of ours does what ``here`` does."""
+    (case,) = (c for c in SURFACE[name] if c.kind == kind)
+    there = bad_input.outcome(case, "theirs")
+    form = bad_input.FORMS.get(name, lambda args, numbers: numbers)
+    mine = bad_input.Outcome(tuple(form(case.args, list(here(*case.args)))))
+    return bad_input.verdict(there, mine, "jvp")
+
+
+def turned(a):
+    """Another basis of the null space of the matrix of ones."""
+    w, v = np.linalg.eigh(a)
+    c, s = np.cos(0.3), np.sin(0.3)
+    turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, -1.0]])
+    return w, v @ turn
+
+
+def scaled_eig(a, factor):
+    w, v = np.linalg.eig(a / 1e200)
+    return factor * w + 0j, v + 0j
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "good", "bad"),
+    [
+        (
+            "nm.numpy.linalg.eigh",
+            "singular matrix",
+            turned,
+            lambda a: (turned(a)[0], np.eye(3)),
+        ),
+        (
+            "nm.linalg.eigh",
+            "singular matrix",
+            turned,
+            lambda a: (turned(a)[0], turned(a)[1] * np.array([1.0, 2.0, 1.0])),
+        ),
+        (
+            "nm.linalg.svd",
+            "singular matrix",
+            lambda a: (turned(a)[1][:, ::-1], turned(a)[0][::-1], turned(a)[1].T[::-1]),
+            lambda a: (turned(a)[1][:, ::-1], turned(a)[0][::-1], -turned(a)[1].T[::-1]),
+        ),
+        (
+            "nm.linalg.null_space",
+            "singular matrix",
+            lambda a: (turned(a)[1][:, :2],),
+            lambda a: (turned(a)[1][:, 1:],),
+        ),
+        (
+            "nm.linalg.cho_factor",
+            "huge numbers",
+            lambda a: (np.linalg.cholesky(a.T).T, False),
+            lambda a: (np.triu(a), False),
+        ),
+        (
+            "nm.linalg.sqrtm",
+            "singular matrix",
+            lambda a: (a / 3**0.5,),
+            lambda a: (-a / 3**0.5,),
+        ),
+        (
+            "nm.numpy.linalg.norm",
+            "huge numbers",
+            lambda a: (np.linalg.norm(a / 1e200) * 1e200,),
+            lambda a: (np.linalg.norm(a / 1e200) * 2e200,),
+        ),
+        (
+            "nm.linalg.eig",
+            "huge numbers",
+            lambda a: scaled_eig(a, 1e200),
+            lambda a: scaled_eig(a, 1e199),
+        ),
+    ],
+)
+def test_the_judge_tells_another_choice_from_a_fault(name, kind, good, bad):
+    assert judged(name, kind, good) == "the same value"
+    assert judged(name, kind, bad).startswith("differs")

@@ -19,15 +19,21 @@ from nnmath_core._ext import _autodiff
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = [
+    "attention",
     "contractions",
+    "convolutions",
+    "cross_entropy",
     "eager_overhead",
     "graph_size",
     "indexing",
     "lanczos",
+    "normalisation",
     "optimizer_step",
     "random_numbers",
+    "recurrent",
     "reductions",
     "scan_steps",
+    "shape_contracts",
     "sparse_products",
     "trees",
 ]
@@ -125,7 +131,7 @@ def test_every_variant_is_measured_or_says_why_not(quick):
 def test_our_variants_are_measured(quick):
     _, result = quick
     ours = [v for _, v in variants(result) if v["name"].startswith(("nm.", "nnmath_core"))]
-    assert len(ours) == 48
+    assert len(ours) == 68
     assert all(v["measured"] for v in ours)
 
 

@@ -145,3 +145,26 @@ def test_the_programs_reach_every_construct_at_some_depth():
     missing = {(a, b) for a in flow for b in flow} - found
     rare = {("fori", "while"), ("closure", "closure"), ("while", "while"), ("while", "fori")}
     assert missing <= rare
+
+
+def test_a_program_names_the_argument_that_does_not_fit():
+    model = nm.nn.MLP.init((3, 4, 2), rng=0)
+
+    def predict(model, batch):
+        return model(batch["x"])
+
+    program = nm.stage(predict, model, {"x": np.ones((5, 3))})
+    assert np.array_equal(
+        program(model, {"x": np.ones((5, 3))}), predict(model, {"x": np.ones((5, 3))})
+    )
+    for x in (np.ones((6, 3)), np.ones((5, 3), np.float32)):
+        words = (
+            r"^predict: argument 1\['x'\] was staged as float64\[5, 3\], got float.* Stage again"
+        )
+        with pytest.raises(nm.ShapeError, match=words):
+            program(model, {"x": x})
+    other = nm.nn.MLP.init((3, 5, 2), rng=0)
+    with pytest.raises(
+        nm.ShapeError, match=r"argument 0\.layers\[0\]\.weight was staged as float64\[3, 4\]"
+    ):
+        program(other, {"x": np.ones((5, 3))})

@@ -168,6 +168,13 @@ def test_each_table_is_shown_once():
     assert sorted(shown) == sorted(tables.TABLES)
 
 
+def test_the_reference_documents_every_loss():
+    """They are instances, which automodule leaves out."""
+    listed = re.findall(r"^\.\. documented:: nn (\w+)$", TEXTS["api.md"], flags=re.M)
+    losses = [name for name in nm.nn.__all__ if isinstance(getattr(nm.nn, name), nm.nn.Loss)]
+    assert sorted(listed) == sorted(losses)
+
+
 def test_the_reference_lists_every_public_name():
     text = TEXTS["api.md"]
     modules = re.findall(r"^\.\. automodule:: nnmath_core\.(\w+)$", text, flags=re.M)

@@ -134,6 +134,7 @@ def test_a_distribution_differentiates_in_what_its_row_names(name, method):
 
 
 LOST = {
+    "nn.conv_operator_norm": lambda x: nm.nn.conv_operator_norm(x[:, :, None, None], (4, 4)),
     "numpy.copyto": lambda x: np.copyto(np.eye(3), x),
     "numpy.fill_diagonal": lambda x: np.fill_diagonal(np.eye(3), x[0]),
     "numpy.packbits": lambda x: np.packbits(x),

@@ -356,7 +356,9 @@ def test_a_traced_value_is_refused(path):
 
 
 def test_the_name_ends_in_npz(tmp_path):
-    with pytest.raises(DomainError, match=r'save: `path` must end in "\.npz", got \'.*model\'\.'):
+    with pytest.raises(
+        DomainError, match=r'save: `path` must end in "\.npz" or "\.safetensors", got \'.*model\'\.'
+    ):
         save(tmp_path / "model", {})
     assert os.listdir(tmp_path) == []
 

@@ -28,7 +28,7 @@ TOP_LEVEL = {
 ORDER = (
     "_version _build_info errors typing checks _ext config device autodiff "
     "numpy linalg signal special random program solvers verify "
-    "nn optim stats spectral info ot io prob kernels curvature dynamics "
+    "io nn optim stats spectral info ot prob kernels curvature dynamics "
     "landscape geometry bayes theory calculus plot report study cli __main__"
 ).split()
 

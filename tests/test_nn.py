@@ -486,8 +486,15 @@ def test_loss_refuses_targets_that_do_not_fit():
         m(np.zeros((4, 1)), np.zeros(4))
     with pytest.raises(DtypeError, match=r"`labels` must be an array, got a list\. Convert it"):
         f(z, [0, 1, 2, 0])
-    with pytest.raises(DtypeError, match=r"`labels` must be a float32 or .*got bool array"):
+    with pytest.raises(
+        DtypeError, match=r"`labels` must be an array of integers, .*got bool .*astype\(int\)"
+    ):
         f(z, np.ones(4, bool))
+    with pytest.raises(ShapeError, match=r"Class numbers are integers: `labels\.astype\(int\)`"):
+        f(z.astype(np.float32), np.zeros(4))  # of another dtype, too: that is not what is wrong
+    pair = nm.nn.BatchNorm.init(3).train(np.eye(3))
+    with pytest.raises(DtypeError, match=r"got a tuple\. `train` returns a pair, .*`y, layer = "):
+        f(pair, np.array([0, 1, 2]))
     with pytest.raises(DtypeError, match=r"`labels` must be float64 as `logits` is, got float32"):
         f(z, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])
     with pytest.raises(DtypeError, match=r"`target` must be float32 as `prediction` is"):
@@ -749,6 +756,10 @@ def test_init_refuses_what_makes_no_layer():
         dense((3.5, 2))
     with pytest.raises(DtypeError, match=r"^MLP\.init: `activation` must be callable, got 'relu'"):
         mlp((3, 2), activation="relu")
+    with pytest.raises(
+        DtypeError, match=r"`activation` must be the same in training .*`Dropout`\. Put"
+    ):
+        mlp((3, 4, 2), activation=nm.nn.Dropout(0.5))
     with pytest.raises(DtypeError, match=r"^Dense\.init: `init` must be callable, got 0\.1"):
         mlp((3, 2), init=0.1)
     with pytest.raises(

@@ -49,6 +49,10 @@ SINGULAR = {
 LOWEST = ("sqrt", "log", "log1p", "power", "cbrt", "arccosh", "root of a square")
 """Those whose value at the singular point is below all others."""
 
+PAIRS = {"window": (2,), "stride": (2,), "dilation": (1,)}
+WINNERS = np.array([[True, False, True], [True, True, False]])[:, None, :, None].repeat(2, axis=1)
+"""Marked entries of three windows of two, of each of two examples."""
+
 # name of a primitive that carries masks -> functions that do not pass on the singular entry
 WAYS = {
     "where": [lambda u: np.where(SHOWN, u, 0.0), lambda u: np.where(~SHOWN, 1.0, u)],
@@ -95,6 +99,39 @@ WAYS = {
         lambda u: np.diagonal(u, 1)[1:],
         lambda u: np.trace(u[:, :2]),
     ],
+    "windows": [
+        lambda u: call("windows", u[..., None], window=(2,), stride=(1,), dilation=(1,))[:, 1],
+        lambda u: shown(
+            call("windows", u.T[None], window=(2,), stride=(1,), dilation=(1,)),
+            ([0, 1], 0, [1, 0], 0),
+        ),
+        lambda u: call("windows", u[..., None], window=(1,), stride=(2,), dilation=(1,)),
+    ],
+    "share_windows": [
+        lambda u: shown(
+            call("share_windows", u[..., None], WINNERS, size=(6,), **PAIRS), (0, 3, 0)
+        ),
+    ],
+    "pick_windows": [
+        lambda u: call("pick_windows", u.T.reshape(1, 6, 1), WINNERS[:, :1], **PAIRS),
+        lambda u: call("pick_windows", u[..., None], WINNERS[:, :, :1], **PAIRS)[1:],
+    ],
+    "max_windows": [
+        lambda u: call("max_windows", u[..., None], window=(2,), stride=(1,), dilation=(1,))[1:],
+    ],
+    "add_windows": [
+        lambda u: shown(
+            call(
+                "add_windows",
+                u[..., None, None],
+                size=(4,),
+                window=(2,),
+                stride=(3,),
+                dilation=(2,),
+            ),
+            (1, 0, 0),
+        ),
+    ],
     "embed_diagonal": [lambda u: shown(np.diag(u[0]), (1, 1))],
     "sum": [
         lambda u: np.sum(u, axis=1)[1:],
@@ -116,6 +153,14 @@ WAYS = {
     "logsumexp": [lambda u: np.where(ROW, nm.special.logsumexp(u, axis=1, keepdims=True), 0.0)],
     "softmax": [lambda u: np.where(ROW, nm.special.softmax(u, axis=1), 0.0)[:, :2]],
     "norm": [lambda u: np.linalg.norm(u, axis=1)[1:]],
+    "standardize": [
+        lambda u: np.where(ROW, nm.nn.layer_norm(u, 0.5 + np.arange(3, dtype=u.dtype)), 0.0)[:, :2],
+        lambda u: both_of("standardize", u)[1:],
+    ],
+    "rms": [
+        lambda u: np.where(ROW, nm.nn.rms_norm(u), 0.0)[:, :2],
+        lambda u: both_of("rms", u)[1:],
+    ],
 }
 
 # what takes the extreme entries needs to know whether the singular one is among them
@@ -124,6 +169,9 @@ BY_VALUE = {
     "minimum": lambda u, top: np.minimum(-u, -top),
     "clip": lambda u, top: np.clip(u, top, top + 5.0),
     "relu": lambda u, top: call("relu", u - top),
+    "max_windows": lambda u, top: call(
+        "max_windows", u[..., None], window=(2,), stride=(1,), dilation=(1,)
+    ),
     "max": lambda u, top: np.max(u, axis=1) + np.max(u),
     "min": lambda u, top: np.min(-u, axis=0)[2] - np.min(-u, axis=1),
     "take_along_axis": lambda u, top: np.sort(u, axis=1)[:, 1:],
@@ -132,6 +180,12 @@ BY_VALUE = {
 
 def call(name, *operands, **params):
     return REGISTRY[name](*operands, **params)
+
+
+def both_of(name, u):
+    """Return a function of both differentiable outputs of a normalisation of rows."""
+    y, factor = REGISTRY[name](u, axis=(1,), eps=0.5)[:2]
+    return y[:, :2] * factor + factor
 
 
 def shown(u, hidden):

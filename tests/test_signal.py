@@ -504,3 +504,19 @@ def test_errors_say_who_and_what():
         inside(nm.signal.welch, np.ones(20))
     with pytest.warns(UserWarning, match="NOLA"):
         inside(call(nm.signal, "istft", {"noverlap": 0}), Z)
+    with pytest.raises(nm.errors.ShapeError, match=r"^csd: signals of different lengths must have"):
+        nm.jvp(lambda x: nm.signal.csd(x, np.ones(3))[1], (x,), (x,))
+    for shape in ((0, 4), (4, 0)):
+        with pytest.raises(
+            nm.errors.ShapeError, match=r"^detrend: `data` must be an array with ent"
+        ):
+            inside(nm.signal.detrend, np.zeros(shape))
+
+
+@pytest.mark.filterwarnings("ignore:nperseg")
+def test_csd_extends_the_shorter_of_two_signals(rng):
+    x, y = rng.standard_normal((2, 3, 9))
+    for a, b in ((x, y[:, :7]), (x[:, :7], y)):
+        got = inside(lambda a, b: nm.signal.csd(a, b, nperseg=4)[1], a, b)
+        want = scipy.signal.csd(a, b, nperseg=4)[1]
+        np.testing.assert_allclose(got, want, rtol=0, atol=bound(want))

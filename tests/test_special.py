@@ -1,6 +1,7 @@
 """Special functions: SciPy's values, derivatives against mpmath and against other libraries, dispatch, refusals."""
 
 import inspect
+import itertools
 import json
 import math
 import warnings
@@ -21,6 +22,7 @@ from nnmath_core.autodiff.primitive import REGISTRY
 REFERENCE = Path(__file__).parent / "reference"
 EPS = float(np.finfo(float).eps)
 EXACT = json.loads((REFERENCE / "special_mpmath.json").read_text())["rows"]
+RECENT = tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 17)
 PEERS = json.loads((REFERENCE / "special_peers.json").read_text())["rows"]
 INTEGER_FIRST = ("polygamma", "expn", "eval_")
 
@@ -118,8 +120,16 @@ def test_ufunc_of_scipy_has_its_values_and_is_traced(p):
 
 def test_every_ufunc_of_the_namespace_is_dispatched():
     ufuncs, _, _ = dispatch_tables()
+    ours = {
+        "log1mexp",
+        "log1pexp",
+        "logsubexp",
+        "safe_divide",
+        "softplus",
+    }  # the last: SciPy's since 1.17
     for name in nm.special.__all__:
-        f = getattr(scipy.special, name)
+        assert name in ours or hasattr(scipy.special, name), name
+        f = getattr(scipy.special, name, None)
         assert not isinstance(f, np.ufunc) or f in ufuncs, name
 
 
@@ -434,3 +444,68 @@ def test_counts_are_whole_as_scipys():
         np.testing.assert_allclose(nm.special.kn(2.6, x), scipy.special.kn(2.6, x), rtol=1e-13)
     y, _ = nm.jvp(nm.special.factorial, (np.array([np.nan, -1.0, 3.0]),), (np.ones(3),))
     np.testing.assert_array_equal(y, [np.nan, 0.0, 6.0])
+
+
+def test_functions_at_infinity_have_scipys_values_and_no_slope():
+    inf = math.inf
+    for name, front in (("fdtr", (2.0, 3.0)), ("fdtrc", (2.0, 3.0)), ("kn", (2,)), ("kn", (2.0,))):
+        f = lambda x: getattr(nm.special, name)(*front, x)  # noqa: B023, E731
+        value, slope = nm.value_and_grad(f)(inf)
+        assert value == (1.0 if name == "fdtr" else 0.0)  # SciPy 1.15 has NaN of the F distribution
+        assert slope == nm.jvp(f, (inf,), (1.0,))[1] == 0.0
+    x = np.array([inf, 0.6, -inf])
+    np.testing.assert_allclose(nm.special.wofz(x), scipy.special.wofz(x), rtol=8 * EPS)
+    f = lambda x: np.real(nm.special.wofz(x))  # noqa: E731
+    slope = nm.grad(lambda x: np.sum(f(x)))(x)
+    np.testing.assert_array_equal(slope, nm.jvp(f, (x,), (np.ones(3),))[1])
+    # the real part is exp(-x**2)
+    np.testing.assert_allclose(slope, [0.0, -1.2 * math.exp(-0.36), 0.0], rtol=64 * EPS)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_values_at_the_ends_and_outside_are_scipys():
+    ends = [-1.0, 0.0, 2.0, math.inf, math.nan]
+    a, b, x = np.array(list(itertools.product(ends, ends, [*ends, 0.5]))).T
+    for name in ("fdtr", "fdtrc"):
+        want = getattr(scipy.special, name)(a, b, x)
+        keep = RECENT | ~(np.isinf(a) | np.isinf(b) | np.isinf(x))  # SciPy 1.15 differs at infinity
+        with np.errstate(all="ignore"):
+            got = getattr(nm.special, name)(a, b, x)
+        np.testing.assert_allclose(got[keep], want[keep], rtol=64 * EPS)
+    orders, x = np.array(list(itertools.product([*ends, -math.inf], [*ends, -math.inf]))).T
+    np.testing.assert_allclose(nm.special.kn(orders, x), scipy.special.kn(orders, x), rtol=8 * EPS)
+    parts = np.array(list(itertools.product([1.0, math.inf, -math.inf, math.nan], repeat=2)))
+    z = parts.view(complex)[:, 0]
+    np.testing.assert_allclose(nm.special.wofz(z), scipy.special.wofz(z), rtol=8 * EPS)
+
+
+@pytest.mark.parametrize("name", ["cbrt", "exp2", "expm1", "log1p"])
+def test_functions_that_numpy_has_too_take_integers_as_scipy(name):
+    f, theirs = getattr(nm.special, name), getattr(scipy.special, name)
+    for x in (np.full(3, 127, np.int8), np.arange(3), 2, True):
+        got, want = f(x), theirs(np.asarray(x, float))  # of int8 SciPy 1.15 has float32
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got, want, rtol=4 * EPS)
+    assert f(np.float32(0.5)).dtype == np.float32
+    x = np.array([0.3, 2.0])
+    np.testing.assert_array_equal(
+        nm.grad(lambda x: np.sum(f(x)))(x), nm.jvp(f, (x,), (1 + 0 * x,))[1]
+    )
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_nothing_has_no_softmax(name):
+    f, theirs = getattr(nm.special, name), getattr(scipy.special, name)
+    for shape, axis in (((0, 3), None), ((0, 3), 0), ((3, 0), 1), ((0,), None)):
+        x = np.zeros(shape)
+        with pytest.raises(ValueError, match="zero-size"):
+            theirs(x, axis)
+        for call in (
+            lambda x: f(x, axis),  # noqa: B023
+            lambda x: nm.grad(lambda x: np.sum(f(x, axis)))(x),  # noqa: B023
+            lambda x: nm.stage(lambda x: f(x, axis), x),  # noqa: B023
+        ):
+            with pytest.raises(nm.ShapeError, match=f"^{name}: `x` must be an array with entries"):
+                call(x)
+    x = np.zeros((0, 3))  # a batch of none
+    assert f(x, 1).shape == theirs(x, 1).shape == nm.grad(lambda x: np.sum(f(x, 1)))(x).shape

@@ -320,3 +320,57 @@ def test_scipys_functions_name_ours():
     ):
         with pytest.raises(nm.errors.TraceError, match=r"nnmath_core\.stats"):
             nm.grad(lambda x: np.sum(f(x)))(x)  # noqa: B023
+
+
+# -------------------------------------------------------------------------------- at and beyond the ends
+@pytest.mark.parametrize("a", [30.0, 99.0, 101.0, 1e3, 1e8, 1e70])
+def test_entropies_keep_their_digits_for_large_parameters(a):
+    """The terms of the formulas grow like a log a, the entropies like log a."""
+    s, loc = nm.stats, [0.0, INF]
+    # by the expansion of Edgeworth: that of a normal number, less a term of the third cumulant's square, 4 / a
+    gamma = 0.5 * math.log(2 * math.pi * math.e * a) - 1 / (3 * a) - 1 / (12 * a * a)
+    tol = 1 / (80 * a**3) + 16 * EPS * gamma + 8 * EPS * (a * math.log(a) if a < 100 else 0)
+    assert abs(s.gamma.entropy(a) - gamma) <= tol
+    assert abs(s.chi2.entropy(2 * a) - gamma - math.log(2)) <= tol
+    assert abs(s.gamma.entropy(a, *loc[1:]) - gamma) <= tol
+    log_a = math.log(a)
+    digamma = log_a - 1 / (2 * a) - 1 / (12 * a * a)
+    assert abs(s.invgamma.entropy(a) - (gamma - 2 * digamma)) <= tol + 8 * EPS * log_a + 1 / a**4
+    symmetric = 0.5 * (math.log(2 * math.pi * math.e) - 3 * math.log(2) - log_a)
+    for got in (s.beta.entropy(a, a), s.dirichlet.entropy(np.full(2, a))):
+        assert abs(got - symmetric) <= 1 / a + 64 * EPS * log_a
+    # dH/da = 1 / (2 a) + 1 / (3 a**2) + ..., in both modes
+    slope = 1 / (2 * a) + 1 / (3 * a * a) + 1 / (6 * a**3)
+    for got in (nm.grad(s.gamma.entropy)(a), nm.jvp(s.gamma.entropy, (a,), (1.0,))[1]):
+        assert abs(got - slope) <= 1 / (20 * a**4) + (64 * EPS * slope if a > 100 else 1e3 * EPS)
+
+
+def test_entropy_of_a_beta_number_is_scipys():
+    for a, b in ((0.1, 0.2), (0.01, 50.0), (3.0, 7.0), (40.0, 300.0), (1.0, 1.0)):
+        with np.errstate(all="ignore"):
+            want = scipy.stats.beta.entropy(a, b)
+        # SciPy's own formula loses digits: its terms are as large as (a + b) log(a + b)
+        tol = 16 * EPS * ((a + b) * abs(math.log(a + b)) + abs(want) + 1 / a)
+        assert abs(nm.stats.beta.entropy(a, b) - want) <= tol
+
+
+def test_entropy_does_not_depend_on_a_location_that_is_a_number():
+    for name in SHAPES:
+        d = getattr(nm.stats, name)
+        if hasattr(d, "entropy"):
+            f = lambda loc: d.entropy(*SHAPES[name][0], loc, 2.0)  # noqa: B023, E731
+            want = f(0.0)
+            np.testing.assert_array_equal(
+                f(np.array([INF, -INF, 1.0, math.nan])), [want] * 3 + [math.nan]
+            )
+            assert nm.grad(f)(INF) == nm.jvp(f, (INF,), (1.0,))[1] == 0.0
+
+
+def test_logarithms_beyond_where_the_numbers_vanish():
+    """SciPy's are -inf there."""
+    x, b = 2.5, 1e5
+    assert math.isclose(nm.stats.pareto.logsf(x, b), -b * math.log(x), rel_tol=8 * EPS)
+    want = math.log(b) - (b + 1) * math.log(x)
+    assert math.isclose(nm.stats.pareto.logpdf(x, b), want, rel_tol=8 * EPS)
+    g = nm.grad(nm.stats.pareto.logpdf, (0, 1))(x, b)
+    np.testing.assert_allclose(g, [-(b + 1) / x, 1 / b - math.log(x)], rtol=8 * EPS)

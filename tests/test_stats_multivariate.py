@@ -1,5 +1,7 @@
 """Distributions of vectors: SciPy's values and layouts, closed-form gradients, refusals."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -163,3 +165,42 @@ def test_multinomial_has_scipys_values_and_its_gradient():
     assert np.array_equal(nm.grad(lambda p: f(x[2], 3, p))(p), np.zeros(3))
     with np.errstate(all="ignore"):
         assert np.isnan(f(x[0], 3, np.array([1.2, -0.1, -0.1])))
+    for xs, ps in (((3,), ()), ((), (3,)), ((3,), (4,)), ((3,), (1,)), ((0,), (0,))):
+        for call in (f, nm.grad(f, 2)):
+            with pytest.raises(nm.errors.ShapeError, match=r"^multinomial: `x` and `p` must have"):
+                call(np.ones(xs), 3, np.ones(ps))
+
+
+@pytest.mark.parametrize("alpha", [np.array(0.5), np.zeros(0), np.ones((2, 2))])
+@pytest.mark.parametrize("method", ["mean", "entropy"])
+def test_parameters_of_dirichlets_that_are_no_vector_are_refused(method, alpha):
+    f = getattr(nm.stats.dirichlet, method)
+    for call in (f, nm.grad(lambda a: np.sum(f(a))), lambda a: nm.stage(f, a)):
+        with pytest.raises(nm.errors.ShapeError, match=r"`alpha` must have shape \(k,\)"):
+            call(alpha)
+    with pytest.raises(nm.errors.DomainError, match="`alpha` must be positive"):
+        f(np.array([1.0, 0.0]))
+    assert np.isnan(nm.stage(f, np.ones(2))(np.array([1.0, -1.0]))).any()
+
+
+def test_dirichlet_of_values_that_are_not_known_is_nan_off_the_simplex():
+    f = nm.stats.dirichlet.logpdf
+    x, alpha = np.array([0.2, 0.3, 0.5]), np.array([1.0, 2.0, 3.0])
+    program = nm.stage(nm.value_and_grad(f), x, alpha)
+    assert math.isclose(program(x, alpha)[0], f(x, alpha), rel_tol=8 * EPS)
+    for p, a in ((2 * x, alpha), (x * [-1, 1, 1] + [0, 0.2, 0.2], alpha), (x, alpha * [0, 1, 1])):
+        assert np.isnan(program(p, a)[0])
+
+
+def test_entropy_of_a_singular_covariance_is_that_of_its_subspace():
+    a = np.array([[1.0, 0.0], [2.0, 1.0], [0.5, 1.0]])
+    for cov in (a @ a.T, np.full((3, 3), 127, np.int8), np.diag([1.0, 0.0]), np.array([2.0, 0.0])):
+        mean = np.zeros(len(cov))
+        want = scipy.stats.multivariate_normal.entropy(mean, cov)
+        assert math.isclose(nm.stats.multivariate_normal.entropy(mean, cov), want, rel_tol=64 * EPS)
+    for call in (
+        lambda c: nm.stats.multivariate_normal.entropy(None, c),
+        nm.grad(lambda c: nm.stats.multivariate_normal.entropy(None, c)),
+    ):
+        with pytest.raises(np.linalg.LinAlgError):
+            call(-np.eye(2))

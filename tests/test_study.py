@@ -506,7 +506,7 @@ def command(tmp_path, monkeypatch, capsys):
         ("--data half.npz", "got float16"),
         ("--data broken.npz", "is damaged or not an .npz file"),
         ("--data single.npy", r"is a single array \(\.npy\)"),
-        ("--model nothing", "must be MODULE:FUNCTION"),
+        ("--model nothing", "transformer or MODULE:FUNCTION"),
         ("--model no_such_module:f", "cannot be imported: ModuleNotFoundError"),
         ("--model study_models:absent", "has no function 'absent'"),
         ("--data good.npz --model study_models:none", "must be callable, got None"),

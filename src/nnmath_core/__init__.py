@@ -73,15 +73,20 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         TreeError,
     )
     from nnmath_core.io import batches, load, save
+    from nnmath_core.plot.graph import graph
     from nnmath_core.program import Program, linearize, stage
+    from nnmath_core.program.show import trace_shapes
     from nnmath_core.program.sparse import (
         hessian_sparsity,
         jacobian_sparsity,
         sparse_hessian,
         sparse_jacobian,
     )
+    from nnmath_core.verify.contracts import shapes
     from nnmath_core.verify.gradients import check_grads, gradient_report
+    from nnmath_core.verify.nans import debug_nans
     from nnmath_core.verify.numerical import complex_step, numerical_gradient
+    from nnmath_core.verify.single_precision import precision_report
 
 __all__ = [
     "ConvergenceError",
@@ -111,6 +116,7 @@ __all__ = [
     "cond",
     "curvature",
     "custom_rule",
+    "debug_nans",
     "default_device",
     "device",
     "device_of",
@@ -120,6 +126,7 @@ __all__ = [
     "ggnvp",
     "grad",
     "gradient_report",
+    "graph",
     "hessian",
     "hessian_sparsity",
     "hvp",
@@ -140,10 +147,12 @@ __all__ = [
     "optim",
     "per_example_grad",
     "per_example_norms",
+    "precision_report",
     "random",
     "ravel_tree",
     "save",
     "scan",
+    "shapes",
     "show_config",
     "signal",
     "solvers",
@@ -156,6 +165,7 @@ __all__ = [
     "switch",
     "synchronize",
     "to_device",
+    "trace_shapes",
     "tree_leaves",
     "tree_map",
     "tree_paths",
@@ -263,25 +273,30 @@ _HOMES = {
         "load",
         "save",
     ),
+    "plot.graph": ("graph",),
     "program": (
         "Program",
         "linearize",
         "stage",
     ),
+    "program.show": ("trace_shapes",),
     "program.sparse": (
         "hessian_sparsity",
         "jacobian_sparsity",
         "sparse_hessian",
         "sparse_jacobian",
     ),
+    "verify.contracts": ("shapes",),
     "verify.gradients": (
         "check_grads",
         "gradient_report",
     ),
+    "verify.nans": ("debug_nans",),
     "verify.numerical": (
         "complex_step",
         "numerical_gradient",
     ),
+    "verify.single_precision": ("precision_report",),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,10 @@ def require_float(who: str, arg: str, x: Any) -> Array:
     if dtype is None:
         numbers = isinstance(x, list | tuple | int)
         advice = f"Convert it: `numpy.asarray({arg}, dtype=float)`." if numbers else ""
+        if isinstance(x, tuple) and len(x) == 2 and is_dataclass(x[1]):
+            advice = (
+                "`train` returns a pair, the output and the layer: `y, layer = layer.train(x)`."
+            )
     elif dtype.kind == "f" and dtype.newbyteorder("=") in _FLOATS:
         advice = f"Its byte order is foreign: `{arg}.astype({arg}.dtype.newbyteorder('='))`."
     elif dtype.kind == "c":
@@ -191,7 +196,8 @@ def require_in(who: str, arg: str, value: Any, choices: Collection[Any], advice:
     DomainError
         ``value`` is none of them.
     """
-    if not any(value is choice or value == choice for choice in choices):
+    several = bool(getattr(value, "shape", ()))  # an array has no one truth, and is none of them
+    if several or not any(value is choice or value == choice for choice in choices):
         wanted = "one of " + ", ".join(repr(choice) for choice in choices)
         raise DomainError(sentence(who, arg, wanted, describe(value), advice))
 

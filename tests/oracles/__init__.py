@@ -6,6 +6,7 @@ booleans, and so is the result. A file for each group of primitives.
 """
 
 from oracles import (  # noqa: F401  (register themselves)
+    convolutions,
     convolve,
     elementwise,
     factorisations,
@@ -13,6 +14,7 @@ from oracles import (  # noqa: F401  (register themselves)
     floats,
     index,
     linalg,
+    normalisation,
     order,
     random,
     reduce,

@@ -76,6 +76,28 @@ def doolittle(a):
 ORACLES["lu"] = stacked(doolittle, 3)
 
 
+@oracle
+def pivots(order, *, k):
+    out = np.zeros((*order.shape[:-1], k), int)
+    for at in np.ndindex(*order.shape[:-1]):
+        rows = list(range(order.shape[-1]))
+        for i in range(k):
+            j = out[(*at, i)] = rows.index(order[(*at, i)])
+            rows[i], rows[j] = rows[j], rows[i]
+    return out
+
+
+@oracle
+def order_of_pivots(p):
+    out = np.zeros(p.shape, int)
+    for at in np.ndindex(*p.shape[:-1]):
+        rows = list(range(p.shape[-1]))
+        for i, j in enumerate(p[at]):
+            rows[i], rows[j] = rows[j], rows[i]
+        out[at] = rows
+    return out
+
+
 def full_rank_inverse(a):
     m, n = a.shape
     return (gauss(a.T @ a, a.T) if m >= n else gauss(a @ a.T, a).T,)
@@ -109,6 +131,15 @@ def series(a):
 ORACLES["expm"] = lambda a: stacked(series, 1)(a)[0]
 
 
+def series_of_blocks(a, e):
+    n = len(a)
+    (y,) = series(np.block([[a, e], [np.zeros((n, n)), a]]))
+    return y[:n, :n], y[:n, n:]
+
+
+ORACLES["expm_frechet"] = stacked(series_of_blocks, 2)
+
+
 def by_kronecker(a, b, q):
     m, n = q.shape
     system = np.zeros((m * n, m * n))
@@ -122,6 +153,7 @@ def by_kronecker(a, b, q):
 
 
 ORACLES["sylvester"] = lambda a, b, q: stacked(by_kronecker, 1)(a, b, q)[0]
+ORACLES["root_slope"] = lambda y, t: stacked(lambda y, t: by_kronecker(y, y, t), 1)(y, t)[0]
 
 
 def dense(ab, b, *, lower, upper):

@@ -88,9 +88,17 @@ def laplace(a):
     return math.fsum((-1) ** j * a[0][j] * laplace(minor(a, 0, j)) for j in range(len(a)))
 
 
-def cofactor_matrix(a):
+def cofactor_matrix(a, *ts):
+    """Of more matrices the derivative along all of them: a determinant is linear in each of its rows."""
     n = range(len(a))
-    return np.array([[(-1) ** (i + j) * laplace(minor(a, i, j)) for j in n] for i in n])
+    out = np.zeros((len(a), len(a)))
+    for i, j in itertools.product(n, n):
+        for rows in itertools.permutations([r for r in n if r != i], len(ts)):
+            moved = np.array(a)
+            for r, t in zip(rows, ts, strict=True):
+                moved[r] = t[r]
+            out[i, j] += (-1) ** (i + j) * laplace(minor(moved, i, j))
+    return out
 
 
 def banachiewicz(a):
@@ -106,6 +114,7 @@ def banachiewicz(a):
 
 ORACLES["solve"] = each_matrix(gauss, lambda a, b: b.shape[-2:])
 ORACLES["inv"] = each_matrix(lambda a: gauss(a, np.eye(len(a))))
+ORACLES["inverse_or_limit"] = ORACLES["inv"]
 ORACLES["det"] = each_matrix(laplace, lambda a: ())
 ORACLES["cofactors"] = each_matrix(cofactor_matrix)
 ORACLES["cholesky"] = each_matrix(banachiewicz)

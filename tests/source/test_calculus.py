@@ -102,6 +102,19 @@ def test_the_backward_pass_layer_by_layer(rng):
     assert str(program).count("contract(") == 8
 
 
+def test_what_is_kept_for_the_way_back(rng):
+    """C04: the linear part reads of each layer its input, its slopes and (but for the first) its weights."""
+    weights, _, _ = network(rng)
+    x = rng.normal(size=(7, 3))
+    _, linear = nm.linearize(lambda w: forward(w, x), weights)
+    kept = [c.shape for c in linear.program.constants.values()]
+    inputs = [(7, w.shape[0]) for w in weights]
+    slopes = [(7, w.shape[1]) for w in weights]
+    assert sorted(kept) == sorted(inputs + slopes + [w.shape for w in weights[1:]])
+    numbers = sum(7 * sum(w.shape) for w in weights) + sum(w.size for w in weights[1:])
+    assert sum(c.nbytes for c in linear.program.constants.values()) == 8 * numbers
+
+
 def test_a_gradient_costs_a_small_multiple_of_the_function(rng):
     """C05: of the multiplications of a network's products the gradient has less than three times as many."""
     weights, x, target = network(rng, (20, 30, 40, 30, 10))

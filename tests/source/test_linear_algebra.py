@@ -202,3 +202,19 @@ def test_a_batch_of_products_in_index_notation(rng):
     np.testing.assert_allclose(nm.numpy.einsum("bik,bkj->bij", a, b), want, atol=16 * EPS)
     g = nm.grad(lambda a: np.sum(np.einsum("bik,bkj->bij", a, b)))(a)
     np.testing.assert_allclose(g, np.repeat(b.sum(axis=2)[:, None], 3, axis=1), rtol=1e-14)
+
+
+def test_images_have_their_channels_last(rng):
+    """T02: (n, h, w, c); a kernel (kh, kw, in, out) sums over window and channels, and an image is one of a batch."""
+    x, kernel = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(2, 2, 3, 4))
+    layer = nm.nn.Conv2d.init((3, 4), 2, rng=0)
+    y = nm.nn.conv(x, kernel)
+    assert y.shape == (2, 4, 5, 4)
+    assert layer(x).shape == y.shape
+    one = sum(
+        x[1, 2 + i, 3 + j, c] * kernel[i, j, c, 2]
+        for i in range(2)
+        for j in range(2)
+        for c in range(3)
+    )
+    np.testing.assert_allclose(y[1, 2, 3, 2], one, rtol=0, atol=32 * EPS * 12)

@@ -134,6 +134,17 @@ def test_one_point_can_hide_an_error(rng):
         nm.check_grads(f, (there,), order=1, modes=("rev",))
 
 
+def test_a_contract_names_both_lengths_and_where_they_come_from(rng):
+    """D12: a layer whose contract is broken says which axes of which arguments have which lengths."""
+    layer = nm.shapes("b i, i o -> b o")(lambda x, w: x @ w)
+    x, w = rng.normal(size=(5, 3)), rng.normal(size=(3, 2))
+    np.testing.assert_array_equal(layer(x, w), x @ w)
+    with pytest.raises(ShapeError) as caught:
+        layer(x, rng.normal(size=(4, 2)))
+    words = str(caught.value)
+    assert [words.count(w) >= 1 for w in ("`x`", "`w`", "3", "4")] == [True] * 4
+
+
 def test_index_notation_names_what_does_not_fit(rng):
     """D11: einsum names the index and both of its lengths."""
     a, b = rng.normal(size=(3, 4)), rng.normal(size=(5, 2))

@@ -23,6 +23,7 @@ This module is one compilation unit in several included files, since each trace 
     stage.pxi       StageTrace: equations instead of numbers
     jet.pxi         JetTrace (Taylor mode): power series instead of numbers
     doors.pxi       grad, vjp, jvp, vmap and stage as callables
+    watch.pxi       what debug_nans and precision_report see of all this
 """
 
 cimport cython
@@ -66,6 +67,7 @@ cdef extern from *:
     int open_branches "nnm_open_branches"() noexcept nogil
 
 include "primitive.pxi"
+include "watch.pxi"
 include "tracer.pxi"
 include "kernels.pxi"
 include "grad.pxi"

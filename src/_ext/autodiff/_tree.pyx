@@ -21,6 +21,7 @@ are such nodes: the stored entries are the child, the pattern is the rest.
 
 cimport cython
 from collections import OrderedDict, defaultdict
+from functools import partial
 
 import numpy as np
 
@@ -41,6 +42,7 @@ cdef dict _fields = {}                    # dataclass -> (names of children, of 
 cdef dict _registered = {}                # type -> function: instance -> (names of children, children, node)
 cdef object _foreign = None               # type -> such a function, False or None: asked once for each new type
 cdef object _set = object.__setattr__
+cdef frozenset _plain = frozenset([int, float, bool, str, type(None), type(lambda: 0)])
 cdef enum:
     MAX_DEPTH = 200                       # a list that contains itself would overflow the C stack
 
@@ -119,16 +121,41 @@ cdef class _Held:
         return "<buffer>"
 
 
-cdef bint same_static(object a, object b):
+cdef bint same_static(object a, object b, int depth=0):
     """Whether two static values are one and the same to every function of them: 1, 1.0 and True are not."""
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     try:
-        return bool(a == b) or (type(a) is float and a != a and b != b)
+        if a == b or (type(a) is float and a != a and b != b):
+            return True
     except (TypeError, ValueError):        # no truth value: an array in a field that is declared static
+        pass
+    parts, others = static_parts(a), static_parts(b)
+    if parts is None or len(parts) != len(others) or depth > MAX_DEPTH:
         return False
+    for v, w in zip(parts, others):
+        if not same_static(v, w, depth + 1):
+            return False
+    return True
+
+
+cdef tuple static_parts(object v):
+    """What a value consists of that compares by identity although it need not; None of any other value.
+
+    So two models that are made alike have one structure although their layers without arrays, and partials, are other
+    objects. A lambda is not compared with another: what it does can depend on variables that have changed meanwhile.
+    """
+    cdef object t = type(v)
+    if isinstance(v, (tuple, list)):
+        return tuple(v)
+    if t is partial:
+        names = tuple(sorted(v.keywords))
+        return (v.func, names, *v.args, *[v.keywords[name] for name in names])
+    if kind_of(t) == DATACLASS and t.__eq__ is object.__eq__:
+        return tuple([getattr(v, name) for name in t.__dataclass_fields__ if hasattr(v, name)])
+    return None
 
 
 cdef bint same_fields(tuple a, tuple b):
@@ -140,10 +167,13 @@ cdef bint same_fields(tuple a, tuple b):
     return True
 
 
-cdef Py_hash_t static_hash(object v):
+cdef Py_hash_t static_hash(object v, int depth=0):
     """A hash that agrees with `same_static`; what has none is told apart by equality alone."""
     if type(v) is _Held or (type(v) is float and v != v):
         return 0
+    parts = None if type(v) in _plain else static_parts(v)
+    if parts is not None:
+        return 0 if depth > MAX_DEPTH else hash(tuple([static_hash(w, depth + 1) for w in parts]))
     try:
         return hash(v)
     except TypeError:

@@ -8,7 +8,7 @@ cdef class Node:
     cdef PrimitiveBase p
     cdef long long seq
     cdef int tn               # type number of the output, which its cotangent must have
-    cdef int index            # of a pick
+    cdef int index            # of a pick its output; of others, while somebody watches, the user's line
     cdef object ct            # cotangent being accumulated; of a several-output node a list
     cdef object live          # mask of entries that are not structural zeros; None: all may be live
     cdef int owned            # which of the two are arrays that the sweep made and that nobody else has seen
@@ -89,7 +89,7 @@ cdef inline Node new_leaf(object value):
 
 cdef object record1(GradTrace tr, PrimitiveBase p, Tracer x):
     cdef object v = x.value
-    cdef object y = bind1(p, v) if is_tracer(v) else run1(p, v)
+    cdef object y = bind1(p, v) if is_tracer(v) else compute1(p, v)
     cdef int tn
     if not p.differentiable:
         return y
@@ -102,6 +102,8 @@ cdef object record1(GradTrace tr, PrimitiveBase p, Tracer x):
         n.xa = v
     if p.keep[0] & KEEP_OUTPUT:
         n.y = y
+    if watched():
+        noted(n, p, (v,), y)
     return new_grad_tracer(tr, y, n, 0)
 
 
@@ -126,7 +128,7 @@ cdef object record2(GradTrace tr, PrimitiveBase p, object a, object b):
             keep |= p.keep[1]
         if is_tracer(b):
             older = True
-    y = bind2(p, a, b) if older else run2(p, a, b)
+    y = bind2(p, a, b) if older else compute2(p, a, b)
     if not p.differentiable:
         return y
     tn = typenum(y)
@@ -152,6 +154,8 @@ cdef object record2(GradTrace tr, PrimitiveBase p, object a, object b):
         s = shape_of(b)
         if s != shape_of(y):
             n.sb = s
+    if watched():
+        noted(n, p, (a, b), y)
     return new_grad_tracer(tr, y, n, 0)
 
 
@@ -179,6 +183,8 @@ cdef object record(GradTrace tr, PrimitiveBase p, tuple xs, dict kw):
         return y
     n = Node.__new__(Node)
     n.p, n.seq, n.parents, n.kw = p, next_id(), tuple(parents), kw
+    if watched():
+        n.index = _watch.line()
     for i in range(k):
         v = vals[i]
         if (keep >> (i if i < 14 else 14)) & 1:
@@ -384,7 +390,10 @@ cdef int drain(Heap h, bint consume) except -1:
     cdef Node n
     while h.n:
         n = h.pop()
-        step(h, n, consume)
+        if watched() and n.p is not _pick and n.p is not _again:
+            watched_step(h, n, consume)
+        else:
+            step(h, n, consume)
         n = None
     return 0
 
@@ -407,6 +416,8 @@ cdef int step(Heap h, Node n, bint consume) except -1:
     n.ct = n.live = None
     if p is _again:
         return run_again(h, n, <list>g, consume)
+    if p.through is not None and type(g) is list:
+        live = masks_of(<list>g)
     if live is not None and p is not _pick and p.accumulate is None:
         # entries that are masked may divide by zero; what they give is discarded, so NumPy shall not warn of it
         with _errstate(all="ignore"):
@@ -422,9 +433,24 @@ cdef int step(Heap h, Node n, bint consume) except -1:
         if par.ct is None:
             par.ct = [None] * len(par.y)
             h.push(par)
-        par.ct[n.index] = (g, live) if par.p is _again else g
+        par.ct[n.index] = (g, live) if par.p is _again or par.p.through is not None else g
         return 0
     return step_elementwise(h, n, p, g, live, consume)
+
+
+cdef object masks_of(list cts):
+    """The masks of several outputs, taken out of what their picks have left; None when one of them is all live."""
+    cdef Py_ssize_t i
+    cdef bint masked = True
+    cdef list masks = []
+    cdef object live
+    for i in range(len(cts)):
+        live = None
+        if cts[i] is not None:
+            cts[i], live = cts[i]
+            masked = masked and live is not None
+        masks.append(live)
+    return tuple(masks) if masked else None
 
 
 cdef int step_elementwise(Heap h, Node n, PrimitiveBase p, object g, object live, bint consume) except -1:
@@ -531,7 +557,6 @@ cdef int step_general(Heap h, Node n, PrimitiveBase p, object g, object live, bi
         n.xs = n.y = None
     if type(g) is list:
         g = tuple(g)
-        live = None
     if p is P_SUM and type(xs[0]) is Aval and len(<tuple>kw["axis"]) == len((<Aval>xs[0]).shape):
         c = filled(xs[0], g)
         if c is not None:

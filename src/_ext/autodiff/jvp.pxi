@@ -35,6 +35,12 @@ cdef inline object fit_tangent(object t, object y):
 
 
 cdef object jvp1(JvpTrace tr, PrimitiveBase p, Tracer x):
+    if watched():
+        return watched_jvp(tr, p, (x,), None)
+    return push1(tr, p, x)
+
+
+cdef object push1(JvpTrace tr, PrimitiveBase p, Tracer x):
     cdef object v = x.value
     cdef object y = bind1(p, v)
     cdef object t = None
@@ -48,6 +54,12 @@ cdef object jvp1(JvpTrace tr, PrimitiveBase p, Tracer x):
 
 
 cdef object jvp2(JvpTrace tr, PrimitiveBase p, object a, object b):
+    if watched():
+        return watched_jvp(tr, p, (a, b), None)
+    return push2(tr, p, a, b)
+
+
+cdef object push2(JvpTrace tr, PrimitiveBase p, object a, object b):
     cdef object ta = None
     cdef object tb = None
     cdef object t, y, u
@@ -73,6 +85,12 @@ cdef object jvp2(JvpTrace tr, PrimitiveBase p, object a, object b):
 
 
 cdef object jvp_general(JvpTrace tr, PrimitiveBase p, tuple xs, dict kw):
+    if watched():
+        return watched_jvp(tr, p, xs, kw)
+    return push_general(tr, p, xs, kw)
+
+
+cdef object push_general(JvpTrace tr, PrimitiveBase p, tuple xs, dict kw):
     cdef Py_ssize_t i, k = PyTuple_GET_SIZE(xs)
     cdef list vals = [], tangents = [], outs
     cdef dict params = kw if kw is not None else _no_params
@@ -183,7 +201,7 @@ cdef object sum_all(Tracer x):
     cdef object y, t
     cdef Trace tr = x.trace
     cdef Node n
-    if open_branches() or (type(tr) is not GradTrace and type(tr) is not JvpTrace):
+    if open_branches() or watched() or (type(tr) is not GradTrace and type(tr) is not JvpTrace):
         return None
     if is_tracer(v):
         y = sum_all(<Tracer>v)

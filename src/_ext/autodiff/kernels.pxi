@@ -94,6 +94,13 @@ cdef inline bint scalar_value(object b, double *out):
 
 cdef inline object run1(PrimitiveBase p, object x):
     """p(x) for an elementwise primitive of one operand, x without a tracer."""
+    cdef object y = compute1(p, x)
+    if watched():
+        _watch.ran(p, (x,), y)
+    return y
+
+
+cdef inline object compute1(PrimitiveBase p, object x):
     cdef object y
     cdef double v, w
     if _kernels_on and p.unary:
@@ -165,6 +172,13 @@ cdef inline bint as_double(object x, double *out):
 
 cdef inline object run2(PrimitiveBase p, object a, object b):
     """p(a, b) for an elementwise primitive of two operands, neither a tracer."""
+    cdef object y = compute2(p, a, b)
+    if watched():
+        _watch.ran(p, (a, b), y)
+    return y
+
+
+cdef inline object compute2(PrimitiveBase p, object a, object b):
     if _kernels_on and p.binary:
         y = binary_kernel(p.binary, a, b)
         if y is not None:
@@ -181,6 +195,13 @@ cdef inline object run(PrimitiveBase p, tuple xs, dict kw):
             return run1(p, xs[0])
         if PyTuple_GET_SIZE(xs) == 2:
             return run2(p, xs[0], xs[1])
+    cdef object y = compute(p, xs, kw)
+    if watched():
+        _watch.ran(p, xs, y)
+    return y
+
+
+cdef inline object compute(PrimitiveBase p, tuple xs, dict kw):
     for x in xs:
         if not on_host(x):
             return _elsewhere(p, xs, kw)

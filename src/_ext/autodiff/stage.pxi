@@ -24,12 +24,14 @@ cdef class Recording:
     """
     cdef readonly list equations, inputs
     cdef readonly dict constants          # Var -> array
+    cdef readonly dict lines              # while somebody watches: index of an equation -> the user's line
     cdef dict captured                    # id(array) -> (Var, array); the array is kept so that its id stays its own
     cdef Py_ssize_t count
     cdef bint by_reference
 
     def __cinit__(self):
         self.equations, self.inputs, self.constants, self.captured, self.count = [], [], {}, {}, 0
+        self.lines = {}
         self.by_reference = False
 
     cdef Var new(self, tuple shape, object dtype):
@@ -98,15 +100,22 @@ cdef class StageTrace(Trace):
         cdef Recording r = self.recording
         cdef Var v
         cdef int flags = 0
-        if p.elementwise and p.shape_rule is None:
-            a = _elementwise_aval(p, ins, params)
-        else:
-            a = p.shape_rule(*ins, **params)
+        try:
+            if p.elementwise and p.shape_rule is None:
+                a = _elementwise_aval(p, ins, params)
+            else:
+                a = p.shape_rule(*ins, **params)
+        except Exception as e:
+            if watched():
+                _watch.refused(e, r, p, ins)
+            raise
         if p.view:
             flags = FLAG_VIEW
             for x in xs:
                 if isinstance(x, Tracer):
                     (<Tracer>x).flags |= FLAG_VIEWED
+        if watched():
+            r.lines[len(r.equations)] = _watch.line()
         if not p.several:
             v = r.new((<Aval>a).shape, (<Aval>a).dtype)
             r.equations.append((p, ins, (v,), params))
@@ -126,6 +135,14 @@ cdef Trace enclosing(Trace t):
     """The trace that processes an operation on tracers of t: the branch that this thread traces, when it is newer."""
     cdef Trace branch = getattr(_innermost_branch, "trace", None)
     return t if branch is None or branch.id < t.id else branch
+
+
+def staged(x):
+    """``(recording, variable)`` of a staged array, however many other traces it is in; None for other values."""
+    cdef object v = value_of(x)
+    if not isinstance(v, StageTracer):
+        return None
+    return (<StageTrace>(<Tracer>v).trace).recording, (<Tracer>v).value
 
 
 cdef inline StageTracer new_stage_tracer(StageTrace tr, Var v, int flags):

@@ -382,7 +382,15 @@ cdef object bind(PrimitiveBase p, tuple xs, dict kw):
         elif not on_host(x):
             strange = True
     if strange:
-        ys = tuple([admit(x) for x in xs])
+        try:
+            ys = tuple([admit(x) for x in xs])
+        except TraceError:
+            if top is not None or kw is not None or not p.elementwise:
+                raise
+            y = _operators["unadmitted"](p, xs)
+            if y is NotImplemented:
+                raise
+            return y
         for y in ys:
             if y is NotImplemented:
                 return _operators["structured"](p, xs, kw)

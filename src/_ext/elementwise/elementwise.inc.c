@@ -35,7 +35,7 @@
 #define Y (py[i])
 UNARY(negative, -x, -g)
 UNARY(exp, R_EXP(x), g * Y)
-UNARY(expm1, R_EXPM1(x), g * (Y + NNM_C(1.0)))
+UNARY(expm1, R_EXPM1(x), g * R_EXP(X)) /* Y + 1 would cancel beside -1 */
 UNARY(log, R_LOG(x), g / X)
 UNARY(log1p, R_LOG1P(x), g / (X + NNM_C(1.0)))
 UNARY(tanh, NNM_FN(math_tanh)(x), g * (NNM_C(1.0) - Y * Y))

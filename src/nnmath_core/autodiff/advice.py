@@ -13,8 +13,6 @@ import itertools
 import linecache
 import os
 import re
-import sys
-import sysconfig
 from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 from nnmath_core._ext import _autodiff as core
 from nnmath_core._ext._autodiff import Tracer
 from nnmath_core.autodiff.ops.conventions import numpy_functions, ufuncs
+from nnmath_core.autodiff.origin import user_frame
 from nnmath_core.errors import TraceError
 
 __all__ = [
@@ -35,9 +34,6 @@ __all__ = [
     "unknown_function",
     "unknown_ufunc",
 ]
-
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_STDLIB = sysconfig.get_paths()["stdlib"]
 
 
 # -------------------------------------------------------------------------------------------- where it was asked for
@@ -82,29 +78,12 @@ class _Site:
 
 def _site() -> _Site:
     """The first frame outside of this package, NumPy, SciPy, pandas and the standard library."""
-    libraries = [
-        os.path.dirname(os.path.abspath(sys.modules[name].__file__ or ""))
-        for name in ("numpy", "scipy", "pandas")
-        if name in sys.modules
-    ]
-    inside = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        standard = name.startswith(_STDLIB) and "-packages" not in name
-        if not (
-            standard
-            or name.startswith((_HERE, "<frozen"))
-            or any(name.startswith(folder + os.sep) for folder in libraries)
-        ):
-            break
-        inside.append(name)
-        frame = frame.f_back
+    frame, inside = user_frame()
     if frame is None:
-        return _Site(None, None, False, tuple(inside))
+        return _Site(None, None, False, inside)
     operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
     storing = operation in ("STORE_SUBSCR", "STORE_SLICE")
-    return _Site(frame, _expression(frame), storing, tuple(inside))
+    return _Site(frame, _expression(frame), storing, inside)
 
 
 def _expression(frame: FrameType) -> ast.expr | None:

@@ -127,6 +127,7 @@ class Primitive(PrimitiveBase):
         for elementwise primitives, else of the operand's shape. The ``vjp`` rule gives exactly 0 elsewhere.
     through : callable, optional
         ``through(mask, i, xs, y, **params)``: the mask of the output carried back to operand i. Missing: it ends here.
+        Of several outputs a tuple of masks, None for those without a cotangent.
     shield : callable, optional
         ``shield(live, xs, y, **params) -> (xs, y)`` with 0 in place of what only entries that are not live were made
         of. For a primitive whose rule mixes entries: what is singular there does not reach the others.

@@ -126,9 +126,16 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     for i, other in enumerate(rest):
         more = flatten_like(other, d)
         if more is None:
+            got = flatten(other)[1]
+            advice = (
+                ""
+                if str(got) != str(d)
+                else (
+                    " They read alike, and hold different objects, such as two lambdas: make it once, outside."
+                )
+            )
             raise TreeError(
-                f"tree_map: tree {i + 1} must have the structure of the first, {d}, "
-                f"got {flatten(other)[1]}."
+                f"tree_map: tree {i + 1} must have the structure of the first, {d}, got {got}.{advice}"
             )
         columns.append(more)
     return unflatten(d, [f(*row) for row in zip(*columns, strict=True)])

@@ -24,6 +24,7 @@ from nnmath_core.autodiff.ops import (  # importing a module declares its primit
     choice,  # noqa: F401
     compare,
     contract,
+    convolutions,  # noqa: F401
     convolve,  # noqa: F401
     dtypes,  # noqa: F401
     eigen,  # noqa: F401
@@ -34,6 +35,7 @@ from nnmath_core.autodiff.ops import (  # importing a module declares its primit
     floats,  # noqa: F401
     index,
     integers,  # noqa: F401
+    inverse_root,  # noqa: F401
     least_squares,  # noqa: F401
     matrix_functions,  # noqa: F401
     nan,  # noqa: F401
@@ -53,9 +55,11 @@ from nnmath_core.autodiff.ops import (  # importing a module declares its primit
     softmax,  # noqa: F401
     special,  # noqa: F401
     spectral,  # noqa: F401
+    standardize,  # noqa: F401
     statistics,  # noqa: F401
     tensor_systems,  # noqa: F401
     ufunc_methods as methods_of_ufuncs,
+    windows,  # noqa: F401
 )
 from nnmath_core.autodiff.ops.conventions import (
     beside,
@@ -68,7 +72,9 @@ from nnmath_core.autodiff.ops.conventions import (
     ufuncs,
 )
 from nnmath_core.autodiff.ops.matrices import is_structured, structured_call
+from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.sparse_matrix import SparseMatrix  # noqa: F401  (makes sparse matrices nodes)
+from nnmath_core.autodiff.watch import watch
 from nnmath_core.device import backend_of
 from nnmath_core.errors import DtypeError, ShapeError, TraceError
 
@@ -115,6 +121,16 @@ def admit(x: Any) -> Any:
         f"an operand of type {type(x).__name__} cannot take part in a traced computation. "
         "Pass numbers, NumPy arrays or arrays of the device."
     )
+
+
+def unadmitted(p: Any, xs: tuple[Any, ...]) -> Any:
+    """What NumPy says of operands without a tracer that no trace would take, as None; NotImplemented: an error."""
+    if not all(map(is_plain, xs)):
+        return NotImplemented
+    try:
+        return p.host(*xs)
+    except Exception:  # ours says what to do
+        return NotImplemented
 
 
 _WITH_ARGNUMS = ("grad", "value_and_grad", "jacrev", "jacfwd", "jacobian")
@@ -433,6 +449,7 @@ def install() -> None:
             "unknown_function": unknown_function,
             "cupy_kernel": cupy_kernel,
             "elementwise_call": elementwise_call,
+            "unadmitted": unadmitted,
             "getitem": index.getitem,
             "structured": structured_call,
             "pos": elementwise.positive,
@@ -460,6 +477,7 @@ def install() -> None:
         functions={**numpy_functions, np.sum: core.traced_sum},
     )
     core.install_sum(reduce.sum)
+    core.install_watch(watch)
     core.install_doors(leaf_value=leaf_value, tangent_value=tangent_value, one_like=one_like)
     for name, attribute in {**methods, "sum": core.traced_sum}.items():
         core.install_method(name, attribute)

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core.errors import DomainError
+from nnmath_core.errors import DomainError, DtypeError
 from nnmath_core.io.replacing import replacing
+from nnmath_core.io.safetensors import read_safetensors, write_safetensors
 from nnmath_core.io.structure import Encoder, decode
 from nnmath_core.typing import Array, Tree
 
 _STRUCTURE = "structure.json"
+_SAFETENSORS = ".safetensors"
+_METADATA = "nnmath_core"
 _FORMAT = 1
 _DAMAGE = (  # what the standard library and NumPy raise on files with changed or missing bytes
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
@@ -27,12 +30,12 @@ _DAMAGE = (  # what the standard library and NumPy raise on files with changed o
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
-    """Write a tree of arrays to an ``.npz`` file, whole or not at all.
+    """Write a tree of arrays to a file, ``.npz`` or ``.safetensors``, whole or not at all.
 
     Parameters
     ----------
     path : str or path-like
-        Where; the name ends in ``.npz``. An existing file is replaced.
+        Where; the name ends in ``.npz`` or ``.safetensors``. An existing file is replaced.
     tree : tree
         Nested dictionaries (keys strings or integers), lists, tuples, named tuples and
         dataclasses, of arrays, numbers, booleans, strings and ``None``: a model, an optimizer
@@ -44,9 +47,10 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     TreeError
         The tree holds something else; the message names its path. No file has been written.
     DtypeError
-        An array holds objects (which would need pickle), or is masked.
+        An array holds objects (which would need pickle), or is masked; or safetensors does not have its type (strings,
+        dates, complex128, foreign byte order), which an ``.npz`` file has.
     DomainError
-        The name does not end in ``.npz``.
+        The name ends otherwise.
     FileNotFoundError
         The folder does not exist.
     OSError
@@ -57,7 +61,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     The file is written under another name beside ``path``, flushed to the disk and renamed, so
     that a crash at any moment leaves the old file or the new one. `numpy.load` opens it, too: every
     array is a member, named by its path in the tree, uncompressed; ``structure.json`` describes
-    the rest. The same tree gives the same bytes.
+    the rest. In a safetensors file, which other programs read as named arrays, the metadata do. The same tree gives the
+    same bytes.
 
     Examples
     --------
@@ -68,13 +73,24 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     {'w': array([1., 1.]), 'step': 3}
     """
     target = os.path.realpath(os.fspath(path))
-    if not target.endswith(".npz"):
-        raise DomainError(f'save: `path` must end in ".npz", got {os.fspath(path)!r}.')
+    if not target.endswith((".npz", _SAFETENSORS)):
+        raise DomainError(
+            f'save: `path` must end in ".npz" or ".safetensors", got {os.fspath(path)!r}.'
+        )
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"save: there is no folder {folder!r}. Create it first.")
     encoder = Encoder()
     structure = json.dumps({"format": _FORMAT, "tree": encoder.encode(tree)}, allow_nan=False)
+    if target.endswith(_SAFETENSORS):
+        for name, array in encoder.arrays.items():
+            if not array.dtype.isnative:
+                raise DtypeError(
+                    f"save: the array {name!r} has foreign byte order, {array.dtype.str}, which safetensors does not "
+                    "have. Convert it, or write .npz."
+                )
+        write_safetensors("save", target, encoder.arrays, {_METADATA: structure})
+        return
     with replacing(target) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_member(_STRUCTURE), structure)
         for name, array in encoder.arrays.items():
@@ -83,7 +99,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
 
 def load(path: str | os.PathLike[str], *, like: Tree = None) -> Tree:
-    """Read a tree that `save` has written.
+    """Read a tree that `save` has written, or the named arrays of any safetensors file.
 
     Parameters
     ----------
@@ -98,7 +114,7 @@ def load(path: str | os.PathLike[str], *, like: Tree = None) -> Tree:
     -------
     tree
         Dataclasses are rebuilt without their ``__init__``. Numbers and strings are those of the
-        file, also with ``like``.
+        file, also with ``like``. Of a safetensors file from elsewhere a dictionary of arrays by name.
 
     Raises
     ------
@@ -129,6 +145,8 @@ def load(path: str | os.PathLike[str], *, like: Tree = None) -> Tree:
            [0., 0.]], dtype=float32), None)
     """
     name = os.fspath(path)
+    if name.endswith(_SAFETENSORS):
+        return _load_safetensors(name, like)
     if not os.path.exists(name):
         raise FileNotFoundError(f"load: there is no file {name!r}.")
     with open(name, "rb") as file:
@@ -137,6 +155,21 @@ def load(path: str | os.PathLike[str], *, like: Tree = None) -> Tree:
         with archive:
             node = _read_structure(name, archive)
             return decode(node, lambda member: _read_array(name, archive, member), like)
+
+
+def _load_safetensors(name: str, like: Tree) -> Tree:
+    arrays, metadata = read_safetensors("load", name)
+    if _METADATA not in metadata:
+        return decode({"dict": [[key, {"array": key}] for key in arrays]}, arrays.__getitem__, like)
+    with _damage(name):
+        structure = json.loads(metadata[_METADATA])
+        node = _tree_of(name, structure["format"], structure["tree"])
+
+    def read(member: str) -> Array:
+        with _damage(name):
+            return arrays[member]
+
+    return decode(node, read, like)
 
 
 def _read_structure(name: str, archive: zipfile.ZipFile) -> Any:
@@ -149,6 +182,11 @@ def _read_structure(name: str, archive: zipfile.ZipFile) -> Any:
     with _damage(name):
         structure = json.loads(archive.read(_STRUCTURE))
         version, node = structure["format"], structure["tree"]
+    return _tree_of(name, version, node)
+
+
+def _tree_of(name: str, version: Any, node: Any) -> Any:
+    """Return the tree of a format that is known."""
     if version != _FORMAT:
         raise DomainError(
             f"load: {name!r} has format {version} and this version of nnmath_core reads format "

@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.autodiff.ops.contract import matmul
-from nnmath_core.autodiff.ops.conventions import beside, dtype_of, shape_of
+from nnmath_core.autodiff.ops.conventions import beside, dtype_of, ndim_of, shape_of
 from nnmath_core.autodiff.ops.elementwise import conjugated
-from nnmath_core.autodiff.ops.join import concatenate
 from nnmath_core.autodiff.ops.linalg import solve as _solve, solve_p
-from nnmath_core.autodiff.ops.matrix_functions import expm_p, logm_p, sqrtm_p, sylvester_p
+from nnmath_core.autodiff.ops.matrix_functions import (
+    expm_frechet_p,
+    expm_p,
+    logm_p,
+    matrix_power,
+    sqrtm_p,
+    sylvester_p,
+)
 from nnmath_core.autodiff.ops.numeric import kron
 from nnmath_core.autodiff.ops.plain import scipys
 from nnmath_core.autodiff.ops.riccati import care_p, dare_p
@@ -60,10 +66,8 @@ def expm_frechet(
     A, E = _square("expm_frechet", A), _square("expm_frechet", E, "E")
     if shape_of(A) != shape_of(E):
         raise ValueError("expected A and E to be the same shape")
-    n = shape_of(A)[-1]
-    block = concatenate([concatenate([A, E], -1), concatenate([A * 0, A], -1)], -2)
-    y = expm_p(block)
-    return (y[..., :n, :n], y[..., :n, n:]) if compute_expm else y[..., :n, n:]
+    y = expm_frechet_p(A, E)
+    return tuple(y) if compute_expm else y[1]
 
 
 @scipys("scipy.linalg")
@@ -80,8 +84,14 @@ def logm(A: Any) -> Any:
 
 @scipys("scipy.linalg")
 def fractional_matrix_power(A: Any, t: Any) -> Any:
-    """SciPy's ``linalg.fractional_matrix_power``: expm(t logm(A)), differentiable in the exponent too."""
-    return expm_p(logm_p(_square("fractional_matrix_power", A)) * t)
+    """SciPy's ``linalg.fractional_matrix_power``: expm(t logm(A)), differentiable in the exponent too.
+
+    An exponent that is a whole number, and not traced, multiplies or inverts, and takes every matrix.
+    """
+    A = _square("fractional_matrix_power", A)
+    if isinstance(t, (int, float, np.integer, np.floating)) and t == np.floor(t):
+        return matrix_power(A, int(t))
+    return expm_p(logm_p(A) * t)
 
 
 def _turned(A: Any) -> Any:
@@ -152,8 +162,14 @@ def solve_sylvester(a: Any, b: Any, q: Any) -> Any:
 @scipys("scipy.linalg")
 def solve_continuous_lyapunov(a: Any, q: Any) -> Any:
     """SciPy's ``linalg.solve_continuous_lyapunov``: x with a x + x a^H = q."""
-    a = floating(a)
+    a, q = _at_least_a_row(a), _at_least_a_row(q)
     return _sylvester("solve_continuous_lyapunov", a, adjoint(a), q)
+
+
+def _at_least_a_row(x: Any) -> Any:
+    """A number or a vector as a matrix of one row, as SciPy's ``atleast_2d``."""
+    x = floating(x)
+    return reshape(x, (1, -1)) if ndim_of(x) < 2 else x
 
 
 solve_lyapunov = solve_continuous_lyapunov

@@ -19,6 +19,7 @@ from nnmath_core.autodiff.ops.elementwise import conjugated
 from nnmath_core.autodiff.ops.index import take
 from nnmath_core.autodiff.ops.join import concatenate
 from nnmath_core.autodiff.ops.plain import scipys
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import cast, reshape
 from nnmath_core.errors import ShapeError
 
@@ -62,8 +63,8 @@ def toeplitz(c: Any, r: Any = None) -> Any:
 @scipys("scipy.linalg")
 def hankel(c: Any, r: Any = None) -> Any:
     """SciPy's ``linalg.hankel``: constant along anti-diagonals, with first column c and last row r."""
-    c = _vector("hankel", "c", c)
-    r = c * 0 if r is None else _vector("hankel", "r", r)
+    c = _require("hankel", "c", as_operand(c))
+    r = c * 0 if r is None else _require("hankel", "r", as_operand(r))
     m, n = shape_of(c)[0], shape_of(r)[0]
     values = concatenate([c, r[1:]])
     return take(values, beside(values, np.arange(m)[:, None] + np.arange(n)), 0)
@@ -73,6 +74,7 @@ def hankel(c: Any, r: Any = None) -> Any:
 def circulant(c: Any) -> Any:
     """SciPy's ``linalg.circulant``: each column is the one before, turned by one."""
     c = as_operand(c)
+    c = reshape(c, (1,)) if ndim_of(c) == 0 else c
     n = shape_of(c)[-1]
     return take(c, beside(c, (np.arange(n)[:, None] - np.arange(n)) % n), -1)
 
@@ -136,11 +138,11 @@ def fiedler(a: Any) -> Any:
 @scipys("scipy.linalg")
 def convolution_matrix(a: Any, n: int, mode: str = "full") -> Any:
     """SciPy's ``linalg.convolution_matrix``: the matrix A with ``A @ v = convolve(a, v, mode)`` for v of length n."""
-    a = _vector("convolution_matrix", "a", a)
+    a = _require("convolution_matrix", "a", as_operand(a))
     m = shape_of(a)[0]
     i, j = np.arange(m + n - 1)[:, None], np.arange(n)[None, :]
     inside = (i - j >= 0) & (i - j < m)
-    full = take(a, beside(a, np.clip(i - j, 0, m - 1)), 0) * beside(a, inside.astype(dtype_of(a)))
+    full = where(beside(a, inside), take(a, beside(a, np.clip(i - j, 0, m - 1)), 0), 0)
     if mode == "full":
         return full
     if mode == "same":

@@ -7,9 +7,22 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.autodiff.ops.banded import banded_p, shifted
-from nnmath_core.autodiff.ops.conventions import beside, dtype_of, ndim_of, real_dtype, shape_of
+from nnmath_core.autodiff.ops.conventions import (
+    as_operand,
+    beside,
+    dtype_of,
+    ndim_of,
+    real_dtype,
+    result_dtype,
+    shape_of,
+)
 from nnmath_core.autodiff.ops.elementwise import conjugated, log
-from nnmath_core.autodiff.ops.factorisations import cholesky_p, lu_p
+from nnmath_core.autodiff.ops.factorisations import (
+    cholesky_p,
+    lu_p,
+    order_of_pivots_p,
+    pivots_p,
+)
 from nnmath_core.autodiff.ops.fft import fft, ifft
 from nnmath_core.autodiff.ops.index import argsort, take_along_axis
 from nnmath_core.autodiff.ops.join import concatenate, stack
@@ -29,6 +42,7 @@ from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import (
     broadcast_to,
     cast,
+    copied,
     floating,
     real,
     reshape,
@@ -197,24 +211,23 @@ def lu(
 ) -> Any:
     """SciPy's ``linalg.lu``; the permutation carries no derivative."""
     a = floating(a)
-    matrices_last("lu", a)
+    *_, m, n = matrices_last("lu", a)
     order, low, up = lu_p(a)
     back = argsort(order, axis=-1)
     if permute_l:
         return take_along_axis(low, back[..., None], -2), up
+    if not m or not n:  # SciPy's permutation is empty, too
+        back = back[..., :0]
     if p_indices:
         return back, low, up
-    m = shape_of(order)[-1]
-    p = cast(back[..., :, None] == beside(a, np.arange(m)), real_dtype(a))
+    rows = np.arange(shape_of(back)[-1])
+    p = cast(back[..., :, None] == beside(a, rows), real_dtype(a))
     return p, low, up
 
 
 @scipys("scipy.linalg")
 def lu_factor(a: Any, overwrite_a: Any = False, check_finite: Any = True) -> tuple[Any, Any]:
-    """SciPy's ``linalg.lu_factor``: both factors in one matrix; in place of LAPACK's pivots the order of the rows.
-
-    The pair fits `lu_solve` here, and not SciPy's.
-    """
+    """SciPy's ``linalg.lu_factor``: both factors in one matrix, and LAPACK's pivots, which carry no derivative."""
     a = floating(a)
     s = matrices_last("lu_factor", a)
     order, low, up = lu_p(a)
@@ -226,19 +239,18 @@ def lu_factor(a: Any, overwrite_a: Any = False, check_finite: Any = True) -> tup
         low = concatenate([low, beside(a, np.zeros((*lead, m, n - k), dtype_of(low)))], -1)
     if m > k:
         up = concatenate([up, beside(a, np.zeros((*lead, m - k, n), dtype_of(up)))], -2)
-    return low + up, order
+    return low + up, pivots_p(order, k=k)
 
 
 @scipys("scipy.linalg")
 def lu_solve(
     lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: Any = False, check_finite: Any = True
 ) -> Any:
-    """SciPy's ``linalg.lu_solve``, of the pair that `lu_factor` made of a traced matrix, or SciPy's of a plain one."""
-    packed, order = lu_and_piv
+    """SciPy's ``linalg.lu_solve``, of a pair of `lu_factor`, whose matrix may be traced."""
+    packed, pivots = lu_and_piv
     packed = floating(packed)
     s = square_last("lu_solve", packed, "lu")
-    if isinstance(order, np.ndarray) and isinstance(packed, np.ndarray):
-        order = _order_of_pivots(order)  # the pair is SciPy's: only b is traced
+    order = order_of_pivots_p(as_operand(pivots))
     columns, vector = _as_columns("lu_solve", s[-1], b, s[:-2])
     if trans == 0:
         moved = take_along_axis(columns, order[..., None], -2)
@@ -254,15 +266,6 @@ def lu_solve(
     else:
         raise ValueError(f"lu_solve: `trans` must be 0, 1 or 2, got {trans!r}.")
     return reshape(x, shape_of(x)[:-1]) if vector else x
-
-
-def _order_of_pivots(pivots: np.ndarray) -> np.ndarray:
-    """The order of the rows that LAPACK's row exchanges make."""
-    order = np.broadcast_to(np.arange(pivots.shape[-1]), pivots.shape).copy()
-    for at in np.ndindex(*pivots.shape[:-1]):
-        for i, j in enumerate(pivots[at]):
-            order[at][[i, j]] = order[at][[j, i]]
-    return order
 
 
 # ------------------------------------------------------------------------------------------------ inverse, determinant
@@ -347,7 +350,10 @@ def pinv(
 ) -> Any:
     """SciPy's ``linalg.pinv``, differentiated along matrices of the rank that the tolerances find."""
     a = floating(a)
-    *_, m, n = matrices_last("pinv", a)
+    *lead, m, n = matrices_last("pinv", a)
+    if not m or not n:
+        y = _pinv(a, rcond=0.0)
+        return (y, beside(a, np.zeros(lead, int))) if return_rank else y
     atol = 0.0 if atol is None else atol
     if rtol is None:
         rtol = (m if m > n else n) * float(np.finfo(real_dtype(a)).eps) if not atol else 0.0
@@ -448,10 +454,12 @@ def solve_circulant(
         raise NotImplementedError(
             "solve_circulant: `singular` and `tol` are not available on traced arrays."
         )
-    c, b = floating(c), floating(b)
+    c, b = (reshape(x, (1,)) if ndim_of(x) == 0 else x for x in (floating(c), floating(b)))
     n = shape_of(c)[caxis]
     if shape_of(b)[baxis] != n:
         raise ValueError("Shapes of c and b are incompatible")
+    if 0 in shape_of(b):
+        return cast(copied(b), result_dtype(c, b))
     fc = fft(_last(c, caxis), axis=-1)
     fb = fft(_last(b, baxis), axis=-1)
     x = ifft(fb / fc, axis=-1)

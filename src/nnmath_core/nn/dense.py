@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from nnmath_core.checks import (
     describe,
     require_callable,
+    require_in,
     require_positive_int,
     require_rng,
     require_shape,
@@ -100,10 +101,11 @@ class Dense:
         for i, n in enumerate(sizes):
             require_positive_int("Dense.init", f"sizes[{i}]", n)
         require_callable("Dense.init", "init", init)
+        require_in("Dense.init", "bias", bias, (True, False))
         dtype = require_float_dtype("Dense.init", dtype)
         generator = require_rng("Dense.init", rng)
         weight = init(tuple(sizes), rng=generator, dtype=dtype)
-        require_operand_of("Dense.init", "init(...)", weight, dtype, "dtype")
+        weight = require_operand_of("Dense.init", "init(...)", weight, dtype, "dtype")
         require_shape("Dense.init", "init(...)", weight, tuple(sizes))
         xp = backend_for(current_default_device()).xp
         return cls(weight, xp.zeros(sizes[1], dtype) if bias else None)

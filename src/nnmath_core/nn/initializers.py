@@ -1,39 +1,55 @@
 """Initialisers of weights: random numbers of the variance that keeps signals from growing or dying.
 
-A weight has shape (in, out); in front of these two axes a kernel has axes over which its sums
-run, as (kh, kw, in, out), and their lengths multiply both fans.
+Each is called as ``init(shape, *, rng, dtype)``, which is what layers take as ``init=``; other options are set with
+`functools.partial`. All are `variance_scaling` with some scale.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nnmath_core.checks import describe, require_positive_int, require_rng, sentence
-from nnmath_core.device import backend_for, current_default_device
-from nnmath_core.errors import DtypeError, ShapeError
+from nnmath_core.checks import require_in, require_positive_int, require_rng
+from nnmath_core.nn.gain import Gain, number_of
+from nnmath_core.nn.unscaled import any_shape
+from nnmath_core.nn.variance_scaling import VarianceScaling, fans_of, placed, require_float_dtype
 from nnmath_core.typing import Array, Rng
 
-__all__ = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
+__all__ = [
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "require_float_dtype",
+    "torch_default",
+]
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_ROOT_TWO = math.sqrt(2.0)
 
 
 def glorot_uniform(
-    shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.float64
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = 1.0,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
 ) -> Array:
     r"""Uniform weights that keep the variance of both signals and gradients at a linear unit.
 
-    .. math:: W \sim \mathcal U(-a, a), \qquad a = \sqrt{6 / (fan_{in} + fan_{out})}
+    .. math:: W \sim \mathcal U(-a, a), \qquad a = g \sqrt{6 / (fan_{in} + fan_{out})}
 
     Parameters
     ----------
     shape : sequence of int, (..., in, out)
         Lengths >= 1.
+    gain : float or Gain, default 1
+        A factor of the weights: `gain` of an activation.
     rng : None, int or numpy.random.Generator
         Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
     dtype : dtype, default float64
@@ -49,12 +65,11 @@ def glorot_uniform(
     ShapeError
         There are fewer than two axes.
     DomainError, DtypeError
-        A length or ``rng`` is not as above, or ``dtype`` is neither of the two.
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
 
     References
     ----------
-    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks",
-    2010.
+    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
 
     Examples
     --------
@@ -63,19 +78,30 @@ def glorot_uniform(
     >>> w.shape, bool(abs(w).max() <= 0.125)
     ((256, 128), True)
     """
-    fan_in, fan_out = _fans("glorot_uniform", shape)
-    return _uniform("glorot_uniform", shape, 2.0 / (fan_in + fan_out), rng, dtype)
+    who = "glorot_uniform"
+    return _scaled(who, number_of(who, gain), "fan_avg", "uniform", shape, rng, dtype)
 
 
-def glorot_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.float64) -> Array:
+def glorot_normal(
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = 1.0,
+    truncated: bool = False,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
     r"""Normal weights that keep the variance of both signals and gradients at a linear unit.
 
-    .. math:: W \sim \mathcal N(0, \sigma^2), \qquad \sigma^2 = 2 / (fan_{in} + fan_{out})
+    .. math:: W \sim \mathcal N(0, \sigma^2), \qquad \sigma^2 = 2 g^2 / (fan_{in} + fan_{out})
 
     Parameters
     ----------
     shape : sequence of int, (..., in, out)
         Lengths >= 1.
+    gain : float or Gain, default 1
+        A factor of the weights: `gain` of an activation.
+    truncated : bool, default False
+        Whether the tails beyond two standard deviations are cut off, with the variance kept.
     rng : None, int or numpy.random.Generator
         Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
     dtype : dtype, default float64
@@ -91,16 +117,16 @@ def glorot_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = n
     ShapeError
         There are fewer than two axes.
     DomainError, DtypeError
-        A length or ``rng`` is not as above, or ``dtype`` is neither of the two.
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
 
     Notes
     -----
-    The tails are not cut, as in PyTorch; JAX and Keras cut them at two standard deviations.
+    PyTorch's has its tails, as this one; the one of that name in JAX, Flax and Keras is ``truncated=True``: cut at two
+    standard deviations of a distribution that is wider by 1 / 0.8796256610342398.
 
     References
     ----------
-    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks",
-    2010.
+    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
 
     Examples
     --------
@@ -108,19 +134,30 @@ def glorot_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = n
     >>> nm.nn.glorot_normal((2, 3), rng=0, dtype="float32").dtype
     dtype('float32')
     """
-    fan_in, fan_out = _fans("glorot_normal", shape)
-    return _normal("glorot_normal", shape, 2.0 / (fan_in + fan_out), rng, dtype)
+    who = "glorot_normal"
+    return _scaled(who, number_of(who, gain), "fan_avg", _cut(who, truncated), shape, rng, dtype)
 
 
-def he_uniform(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.float64) -> Array:
+def he_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = _ROOT_TWO,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
     r"""Uniform weights that keep the mean square of signals in front of a rectifier.
 
-    .. math:: W \sim \mathcal U(-a, a), \qquad a = \sqrt{6 / fan_{in}}
+    .. math:: W \sim \mathcal U(-a, a), \qquad a = g \sqrt{3 / fan_{in}} = \sqrt{6 / fan_{in}}
 
     Parameters
     ----------
     shape : sequence of int, (..., in, out)
         Lengths >= 1.
+    gain : float or Gain, default sqrt(2)
+        A factor of the weights: that of relu by default, `gain` of an activation for another one.
+    mode : {"fan_in", "fan_out"}, default "fan_in"
+        Whether the size of signals or that of gradients is kept.
     rng : None, int or numpy.random.Generator
         Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
     dtype : dtype, default float64
@@ -136,11 +173,11 @@ def he_uniform(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.f
     ShapeError
         There are fewer than two axes.
     DomainError, DtypeError
-        A length or ``rng`` is not as above, or ``dtype`` is neither of the two.
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
 
     References
     ----------
-    He et al., "Delving deep into rectifiers", 2015.
+    He, Zhang, Ren & Sun, "Delving deep into rectifiers", 2015.
 
     Examples
     --------
@@ -149,19 +186,34 @@ def he_uniform(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.f
     >>> bool(abs(w).max() <= 1.0)
     True
     """
-    fan_in, _ = _fans("he_uniform", shape)
-    return _uniform("he_uniform", shape, 2.0 / fan_in, rng, dtype)
+    who = "he_uniform"
+    require_in(who, "mode", mode, ("fan_in", "fan_out"))
+    return _scaled(who, number_of(who, gain), mode, "uniform", shape, rng, dtype)
 
 
-def he_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.float64) -> Array:
+def he_normal(
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = _ROOT_TWO,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    truncated: bool = False,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
     r"""Normal weights that keep the mean square of signals in front of a rectifier.
 
-    .. math:: W \sim \mathcal N(0, \sigma^2), \qquad \sigma^2 = 2 / fan_{in}
+    .. math:: W \sim \mathcal N(0, \sigma^2), \qquad \sigma^2 = g^2 / fan_{in} = 2 / fan_{in}
 
     Parameters
     ----------
     shape : sequence of int, (..., in, out)
         Lengths >= 1.
+    gain : float or Gain, default sqrt(2)
+        A factor of the weights: that of relu by default, `gain` of an activation for another one.
+    mode : {"fan_in", "fan_out"}, default "fan_in"
+        Whether the size of signals or that of gradients is kept.
+    truncated : bool, default False
+        Whether the tails beyond two standard deviations are cut off, with the variance kept.
     rng : None, int or numpy.random.Generator
         Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
     dtype : dtype, default float64
@@ -177,15 +229,16 @@ def he_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.fl
     ShapeError
         There are fewer than two axes.
     DomainError, DtypeError
-        A length or ``rng`` is not as above, or ``dtype`` is neither of the two.
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
 
     Notes
     -----
-    The tails are not cut, as in PyTorch; JAX and Keras cut them at two standard deviations.
+    PyTorch's has its tails, as this one; the one of that name in JAX, Flax and Keras is ``truncated=True``: cut at two
+    standard deviations of a distribution that is wider by 1 / 0.8796256610342398.
 
     References
     ----------
-    He et al., "Delving deep into rectifiers", 2015.
+    He, Zhang, Ren & Sun, "Delving deep into rectifiers", 2015.
 
     Examples
     --------
@@ -193,49 +246,184 @@ def he_normal(shape: Sequence[int], *, rng: Rng = None, dtype: DTypeLike = np.fl
     >>> nm.nn.he_normal((256, 10), rng=0).std().round(2)
     np.float64(0.09)
     """
-    fan_in, _ = _fans("he_normal", shape)
-    return _normal("he_normal", shape, 2.0 / fan_in, rng, dtype)
+    who = "he_normal"
+    require_in(who, "mode", mode, ("fan_in", "fan_out"))
+    return _scaled(who, number_of(who, gain), mode, _cut(who, truncated), shape, rng, dtype)
 
 
-def _fans(who: str, shape: Any) -> tuple[int, int]:
-    """Return how many terms the sum of one output and of one input's gradient have."""
-    if not isinstance(shape, tuple | list) or len(shape) < 2:
-        got = str(shape) if isinstance(shape, tuple | list) else describe(shape)
-        raise ShapeError(sentence(who, "shape", "a tuple (..., in, out)", got))
-    lengths = [require_positive_int(who, f"shape[{i}]", n) for i, n in enumerate(shape)]
-    *field, fan_in, fan_out = lengths
-    return fan_in * math.prod(field), fan_out * math.prod(field)
+def lecun_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = 1.0,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
+    r"""Uniform weights that keep the variance of signals at a linear unit, and under selu.
 
+    .. math:: W \sim \mathcal U(-a, a), \qquad a = g \sqrt{3 / fan_{in}}
 
-def _uniform(who: str, shape: Sequence[int], variance: float, rng: Rng, dtype: Any) -> Array:
-    bound = math.sqrt(3.0 * variance)
-    return _placed(who, require_rng(who, rng).uniform(-bound, bound, tuple(shape)), dtype)
+    Parameters
+    ----------
+    shape : sequence of int, (..., in, out)
+        Lengths >= 1.
+    gain : float or Gain, default 1
+        A factor of the weights: `gain` of an activation.
+    rng : None, int or numpy.random.Generator
+        Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
+    dtype : dtype, default float64
+        float32 or float64.
 
-
-def _normal(who: str, shape: Sequence[int], variance: float, rng: Rng, dtype: Any) -> Array:
-    deviates = require_rng(who, rng).standard_normal(tuple(shape))
-    return _placed(who, math.sqrt(variance) * deviates, dtype)
-
-
-def _placed(who: str, weight: Array, dtype: Any) -> Array:
-    """Return the weights in ``dtype`` on the default device."""
-    host = weight.astype(require_float_dtype(who, dtype), copy=False)
-    return backend_for(current_default_device()).from_host(host)
-
-
-def require_float_dtype(who: str, dtype: Any) -> np.dtype[Any]:
-    """Return ``dtype`` as float32 or float64 in native byte order.
+    Returns
+    -------
+    array, shape ``shape``
+        On the default device.
 
     Raises
     ------
-    DtypeError
-        It is neither.
+    ShapeError
+        There are fewer than two axes.
+    DomainError, DtypeError
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
+
+    References
+    ----------
+    LeCun, Bottou, Orr & Mueller, "Efficient backprop", 1998.
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> bool(abs(nm.nn.lecun_uniform((12, 4), rng=0)).max() <= 0.5)
+    True
     """
-    try:
-        found: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found is None or found not in _FLOATS:
-        got = describe(dtype) if found is None else str(found)
-        raise DtypeError(sentence(who, "dtype", "float32 or float64", got))
-    return found
+    who = "lecun_uniform"
+    return _scaled(who, number_of(who, gain), "fan_in", "uniform", shape, rng, dtype)
+
+
+def lecun_normal(
+    shape: Sequence[int],
+    *,
+    gain: float | Gain = 1.0,
+    truncated: bool = False,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
+    r"""Normal weights that keep the variance of signals at a linear unit, and under selu.
+
+    .. math:: W \sim \mathcal N(0, \sigma^2), \qquad \sigma^2 = g^2 / fan_{in}
+
+    Parameters
+    ----------
+    shape : sequence of int, (..., in, out)
+        Lengths >= 1.
+    gain : float or Gain, default 1
+        A factor of the weights: `gain` of an activation.
+    truncated : bool, default False
+        Whether the tails beyond two standard deviations are cut off, with the variance kept.
+    rng : None, int or numpy.random.Generator
+        Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
+    dtype : dtype, default float64
+        float32 or float64.
+
+    Returns
+    -------
+    array, shape ``shape``
+        On the default device.
+
+    Raises
+    ------
+    ShapeError
+        There are fewer than two axes.
+    DomainError, DtypeError
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
+
+    Notes
+    -----
+    PyTorch has none of that name; the one in JAX, Flax and Keras is ``truncated=True``: cut at two standard deviations
+    of a distribution that is wider by 1 / 0.8796256610342398.
+
+    References
+    ----------
+    LeCun, Bottou, Orr & Mueller, "Efficient backprop", 1998.
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> nm.nn.lecun_normal((400, 100), rng=0).std().round(3)
+    np.float64(0.05)
+    """
+    who = "lecun_normal"
+    return _scaled(who, number_of(who, gain), "fan_in", _cut(who, truncated), shape, rng, dtype)
+
+
+def torch_default(
+    shape: Sequence[int],
+    *,
+    fan_in: int | None = None,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float64,
+) -> Array:
+    r"""Uniform weights as PyTorch gives to linear layers and convolutions when nothing is said.
+
+    .. math:: W \sim \mathcal U(-a, a), \qquad a = 1 / \sqrt{fan_{in}}
+
+    Parameters
+    ----------
+    shape : sequence of int, (..., in, out)
+        Lengths >= 1; any shape when ``fan_in`` is given.
+    fan_in : int, optional
+        Terms of an output, where the shape does not say it: for a bias that of its weight.
+    rng : None, int or numpy.random.Generator
+        Where the numbers come from; drawn on the host, the same in both dtypes up to rounding.
+    dtype : dtype, default float64
+        float32 or float64.
+
+    Returns
+    -------
+    array, shape ``shape``
+        On the default device.
+
+    Raises
+    ------
+    ShapeError
+        There are fewer than two axes.
+    DomainError, DtypeError
+        A length, an option or ``rng`` is not as above, or ``dtype`` is neither of the two.
+
+    Notes
+    -----
+    PyTorch writes it as ``kaiming_uniform_(a=sqrt(5))``, whose :math:`\sqrt 5` says nothing but that the variance is
+    :math:`1 / (3 \, fan_{in})`. Signals shrink by :math:`\sqrt 3` in a linear layer and by :math:`\sqrt 6` with relu:
+    it belongs to no activation.
+
+    Examples
+    --------
+    >>> import nnmath_core as nm
+    >>> w, b = nm.nn.torch_default((256, 10), rng=0), nm.nn.torch_default((10,), fan_in=256, rng=1)
+    >>> bool(abs(w).max() <= 0.0625), b.shape
+    (True, (10,))
+    """
+    who = "torch_default"
+    if fan_in is None:
+        fan_in, _ = fans_of(who, shape)
+    bound = 1.0 / math.sqrt(require_positive_int(who, "fan_in", fan_in))
+    size = any_shape(who, shape)
+    return placed(who, require_rng(who, rng).uniform(-bound, bound, size), dtype)
+
+
+def _scaled(
+    who: str, gain: float, mode: Any, distribution: Any, shape: Any, rng: Rng, dtype: Any
+) -> Array:
+    """Draw with the variance gain^2 / fan; a gain of 0 is taken, too."""
+    if gain == 0.0:
+        fans_of(who, shape)
+        require_rng(who, rng)
+        return placed(who, np.zeros(tuple(shape)), dtype)
+    scale = gain * gain
+    if abs(scale - round(scale)) < 4 * np.finfo(float).eps * scale:
+        scale = float(round(scale))  # the square of sqrt(2) is 2
+    return VarianceScaling(scale, mode, distribution)._draw(who, shape, rng, dtype)
+
+
+def _cut(who: str, truncated: Any) -> str:
+    require_in(who, "truncated", truncated, (True, False))
+    return "truncated_normal" if truncated else "normal"

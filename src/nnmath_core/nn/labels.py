@@ -7,6 +7,7 @@ returns a mask of the labels that are right, by which the loss puts NaN where on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def beside_classes(labels: Array, classes: int) -> Array:
     return hit
 
 
-def check_class_numbers(who: str, labels: Array, classes: int) -> Array | None:
+def check_class_numbers(who: str, labels: Array, classes: int, arg: str = "labels") -> Array | None:
     """Refuse integer labels out of range; without values return a mask.
 
     Raises
@@ -67,7 +68,7 @@ def check_class_numbers(who: str, labels: Array, classes: int) -> Array | None:
         found = _first(be, wrong)
         if found is not None:
             raise DomainError(
-                f"{who}: `labels` must be integers in [0, {classes}), got {int(values[found])} at "
+                f"{who}: `{arg}` must be integers in [0, {classes}), got {int(values[found])} at "
                 f"index {_shown(found)}. Logits have a column for each class."
             )
     return None
@@ -127,6 +128,47 @@ def check_unit_interval(who: str, targets: Array) -> Array | None:
                 f"{_shown(found)}. They are the probabilities of the class 1."
             )
     return None
+
+
+def check_entries(
+    who: str, arg: str, x: Array, inside: Callable[[Array], Array], wanted: str, advice: str = ""
+) -> Array:
+    """Refuse entries outside of a domain; without values put NaN where one is.
+
+    Parameters
+    ----------
+    who, arg : str
+        The function and its argument.
+    x : array
+        The entries.
+    inside : callable
+        Of the array (of values or traced): where it is in the domain; NaN falls out of any comparison.
+    wanted : str
+        The domain, as ``"positive"``.
+    advice : str, default ""
+        What to do.
+
+    Returns
+    -------
+    array
+        ``x``.
+
+    Raises
+    ------
+    DomainError
+        The first entry that is not inside.
+    """
+    values = value_of(x)
+    if isinstance(values, Tracer):
+        return np.where(inside(x), x, math.nan)
+    be = backend_of(values)
+    with be.scope():
+        found = _first(be, be.xp.logical_not(inside(values)))
+        if found is not None:
+            at = f" at index {_shown(found)}" if found else ""
+            got = f"{float(values[found]):.6g}{at}"
+            raise DomainError(sentence(who, arg, wanted, got, advice))
+    return x
 
 
 def poison(losses: Array, right: Array | None) -> Array:

@@ -20,6 +20,7 @@ from nnmath_core.errors import ShapeError
 from nnmath_core.nn.activations import relu
 from nnmath_core.nn.dense import Dense
 from nnmath_core.nn.initializers import he_normal
+from nnmath_core.nn.training import require_activation
 from nnmath_core.typing import Array, Rng
 
 __all__ = ["MLP"]
@@ -101,7 +102,7 @@ class MLP:
             got = str(sizes) if isinstance(sizes, tuple | list) else describe(sizes)
             raise ShapeError(sentence("MLP.init", "sizes", "a tuple (in, hidden, ..., out)", got))
         lengths = [require_positive_int("MLP.init", f"sizes[{i}]", n) for i, n in enumerate(sizes)]
-        require_callable("MLP.init", "activation", activation)
+        require_activation("MLP.init", activation)
         generator = require_rng("MLP.init", rng)
         layers = [
             Dense.init(pair, init=init, rng=generator, dtype=dtype)
@@ -124,8 +125,14 @@ class MLP:
         Raises
         ------
         ShapeError, DtypeError
-            ``x`` does not fit the first layer, or a layer the one before it.
+            ``x`` does not fit the first layer, or a layer the one before it; there are no layers.
         """
+        if not isinstance(self.layers, tuple | list) or not self.layers:
+            wanted = "a tuple of one layer or more"
+            raise ShapeError(sentence("MLP", "layers", wanted, describe(self.layers)))
+        for i, layer in enumerate(self.layers):
+            require_callable("MLP", f"layers[{i}]", layer)
+        require_callable("MLP", "activation", self.activation)
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))

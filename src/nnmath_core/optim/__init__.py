@@ -4,6 +4,7 @@ from nnmath_core.optim.adaptive import Adam, AdamState, AdamW, adam, adamw
 from nnmath_core.optim.descent import GradientDescent, GradientDescentState, gradient_descent
 from nnmath_core.optim.momentum import HeavyBall, MomentumState, Nesterov, heavy_ball, nesterov
 from nnmath_core.optim.optimizer import Optimizer
+from nnmath_core.optim.proximal import ProximalResult, fista, proximal_gradient
 
 __all__ = [
     "Adam",
@@ -15,9 +16,12 @@ __all__ = [
     "MomentumState",
     "Nesterov",
     "Optimizer",
+    "ProximalResult",
     "adam",
     "adamw",
+    "fista",
     "gradient_descent",
     "heavy_ball",
     "nesterov",
+    "proximal_gradient",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of
-from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, unflatten
+from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.control.subprogram import lines_of, with_spent
 from nnmath_core.autodiff.primitive import Primitive
 from nnmath_core.errors import ShapeError, TreeError
@@ -55,6 +55,8 @@ class Program:
         self.constants = dict(recording.constants)
         self.outputs = tuple(outputs)
         self.name = name
+        # of the user's code, where somebody watched while staging
+        self._lines = dict(recording.lines)
         self._recorded = with_spent(recording.equations, {*self.constants, *self.outputs})
         self._in_def = in_def
         self._out_def = out_def
@@ -70,13 +72,21 @@ class Program:
         env: dict[Any, Any] = dict(self.constants)
         for i, (v, x) in enumerate(zip(self.inputs, leaves, strict=True)):
             if shape_of(x) != v.shape or dtype_of(x) != v.dtype:
+                at = paths(self._in_def)[i].removeprefix("[").replace("]", "", 1)
                 raise ShapeError(
-                    f"{self.name}: input {i} was staged as {v.dtype}{list(v.shape)}, got "
+                    f"{self.name}: argument {at} was staged as {v.dtype}{list(v.shape)}, got "
                     f"{dtype_of(x)}{list(shape_of(x))}. Stage again for other shapes or dtypes."
                 )
             env[v] = x
         replay(self._recorded, env)
         return unflatten(self._out_def, [env[o] if isinstance(o, Var) else o for o in self.outputs])
+
+    def equations_with_lines(self) -> list[tuple[tuple[Any, ...], int]]:
+        """Each equation as a tuple, and the number of the user's line where somebody watched while staging, else 0."""
+        return [
+            ((e.primitive, e.operands, e.outputs, e.params), self._lines.get(k, 0))
+            for k, e in enumerate(self.equations)
+        ]
 
     def __str__(self) -> str:
         equations = ((e.primitive, e.operands, e.outputs, e.params) for e in self.equations)

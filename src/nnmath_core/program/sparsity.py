@@ -97,6 +97,11 @@ def _outputs(e: Equation, env: dict[Any, Pattern], values: dict[Any, Any], n: in
             pattern = rule(e, env, moving, known, out)
             if pattern is not None:
                 return [pattern]
+    else:
+        patterns = [_along_axes(e, env, moving, known, o) for o in e.outputs]
+        several = [pattern for pattern in patterns if pattern is not None]
+        if len(several) == len(patterns):
+            return several
     read = np.zeros(n, bool)
     for i in moving:
         read[env[e.operands[i]].indices] = True

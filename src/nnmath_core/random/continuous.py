@@ -9,8 +9,10 @@ import numpy as np
 
 from nnmath_core.autodiff.ops.compare import less
 from nnmath_core.autodiff.ops.elementwise import log, log1p, tan
+from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.select import clip, maximum, where
 from nnmath_core.autodiff.ops.shape import broadcast_to
+from nnmath_core.random.domains import NON_NEGATIVE, REAL, require_order, require_parameter
 from nnmath_core.random.draws import (
     as_parameter,
     dtype_of_draw,
@@ -47,7 +49,7 @@ def uniform(
     dtype : {float32, float64}, optional
         None is that of the bounds, float64 for numbers.
     minval, maxval : float or array, default 0 and 1
-        Differentiable: the derivatives are 1 - u and u.
+        minval <= maxval. Differentiable: the derivatives are 1 - u and u.
 
     Returns
     -------
@@ -66,6 +68,7 @@ def uniform(
     ((3,), True)
     """
     key = require_key("uniform", key)
+    require_order("uniform", ("minval", minval), ("maxval", maxval), strict=False)
     dtype = dtype_of_draw("uniform", dtype, minval, maxval)
     low, high = as_parameter(minval, dtype), as_parameter(maxval, dtype)
     shape = shape_of_draw("uniform", shape, low, high)
@@ -88,7 +91,7 @@ def normal(
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     loc, scale : float or array, default 0 and 1
-        Differentiable: the derivatives are 1 and z.
+        scale >= 0. Differentiable: the derivatives are 1 and z.
 
     Returns
     -------
@@ -110,6 +113,8 @@ def normal(
     True
     """
     key = require_key("normal", key)
+    require_parameter("normal", "loc", loc, REAL)
+    require_parameter("normal", "scale", scale, NON_NEGATIVE)
     dtype = dtype_of_draw("normal", dtype, loc, scale)
     loc, scale = as_parameter(loc, dtype), as_parameter(scale, dtype)
     shape = shape_of_draw("normal", shape, loc, scale)
@@ -135,7 +140,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     Returns
     -------
     array, of that shape and dtype
-        In [lower, upper].
+        In [lower, upper]. NaN, as its derivatives, where bounds that are traced are not lower < upper.
 
     Notes
     -----
@@ -150,12 +155,15 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     True
     """
     key = require_key("truncated_normal", key)
+    require_order("truncated_normal", ("lower", lower), ("upper", upper), strict=True)
     dtype = dtype_of_draw("truncated_normal", dtype, lower, upper)
     low, high = (
         np.asarray(x, dtype) if isinstance(x, (int, float)) else as_parameter(x, dtype)
         for x in (lower, upper)
     )
     shape = shape_of_draw("truncated_normal", shape, low, high)
+    if not (is_plain(lower) and is_plain(upper)):
+        low = where(less(low, high), low, math.nan * (low + high))
     low, high = broadcast_to(low, shape), broadcast_to(high, shape)
     u = open_uniforms(key, shape, dtype)
     right = low > 0  # mirrored, so that the probabilities are small and not close to 1
@@ -176,7 +184,7 @@ def exponential(key: Any, shape: Any = None, dtype: Any = None, *, scale: Any = 
     dtype : {float32, float64}, optional
         None is that of the scale, float64 for a number.
     scale : float or array, default 1
-        Differentiable.
+        At least 0. Differentiable.
 
     Returns
     -------
@@ -190,6 +198,7 @@ def exponential(key: Any, shape: Any = None, dtype: Any = None, *, scale: Any = 
     True
     """
     key = require_key("exponential", key)
+    require_parameter("exponential", "scale", scale, NON_NEGATIVE)
     dtype = dtype_of_draw("exponential", dtype, scale)
     scale = as_parameter(scale, dtype)
     shape = shape_of_draw("exponential", shape, scale)
@@ -199,6 +208,8 @@ def exponential(key: Any, shape: Any = None, dtype: Any = None, *, scale: Any = 
 def _located(who: str, key: Any, shape: Any, dtype: Any, loc: Any, scale: Any) -> tuple[Any, ...]:
     """Uniform numbers in (0, 1) and the parameters of a family of location and scale."""
     key = require_key(who, key)
+    require_parameter(who, "loc", loc, REAL)
+    require_parameter(who, "scale", scale, NON_NEGATIVE)
     dtype = dtype_of_draw(who, dtype, loc, scale)
     loc, scale = as_parameter(loc, dtype), as_parameter(scale, dtype)
     return open_uniforms(key, shape_of_draw(who, shape, loc, scale), dtype), loc, scale
@@ -217,7 +228,7 @@ def gumbel(
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     loc, scale : float or array, default 0 and 1
-        Differentiable.
+        scale >= 0. Differentiable.
 
     Returns
     -------
@@ -247,7 +258,7 @@ def laplace(
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     loc, scale : float or array, default 0 and 1
-        Differentiable.
+        scale >= 0. Differentiable.
 
     Returns
     -------
@@ -277,7 +288,7 @@ def logistic(
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     loc, scale : float or array, default 0 and 1
-        Differentiable.
+        scale >= 0. Differentiable.
 
     Returns
     -------
@@ -306,7 +317,7 @@ def cauchy(
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     loc, scale : float or array, default 0 and 1
-        Differentiable.
+        scale >= 0. Differentiable.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from nnmath_core._ext._autodiff import shape_of
 from nnmath_core.autodiff.ops.elementwise import sqrt
 from nnmath_core.autodiff.ops.reduce import sum
 from nnmath_core.errors import ShapeError
+from nnmath_core.random.domains import NON_NEGATIVE, POSITIVE, require_parameter
 from nnmath_core.random.draws import (
     as_parameter,
     dtype_of_draw,
@@ -37,13 +38,14 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None, *, scale: Any 
     ----------
     key : array, shape (2,), uint32
     a : float or array
-        Positive. Differentiable, by the implicit derivative of the inverse of the distribution function.
+        Positive; NaN where a traced one is not. Differentiable, by the implicit derivative of the inverse of the
+        distribution function.
     shape : int or tuple of int, optional
         None is the shape of the parameters.
     dtype : {float32, float64}, optional
         None is that of the parameters, float64 for numbers.
     scale : float or array, default 1
-        Differentiable.
+        At least 0. Differentiable.
 
     Returns
     -------
@@ -66,6 +68,8 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None, *, scale: Any 
     True
     """
     key = require_key("gamma", key)
+    require_parameter("gamma", "a", a, POSITIVE)
+    require_parameter("gamma", "scale", scale, NON_NEGATIVE)
     dtype = dtype_of_draw("gamma", dtype, a, scale)
     a, scale = as_parameter(a, dtype), as_parameter(scale, dtype)
     return _gammas(key, a, shape_of_draw("gamma", shape, a, scale), dtype) * scale
@@ -78,7 +82,7 @@ def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     ----------
     key : array, shape (2,), uint32
     df : float or array
-        Positive. Differentiable.
+        Positive; NaN where a traced one is not. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of ``df``.
     dtype : {float32, float64}, optional
@@ -95,6 +99,7 @@ def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     (4,)
     """
     key = require_key("chisquare", key)
+    require_parameter("chisquare", "df", df, POSITIVE)
     dtype = dtype_of_draw("chisquare", dtype, df)
     df = as_parameter(df, dtype)
     return 2.0 * _gammas(key, df * 0.5, shape_of_draw("chisquare", shape, df), dtype)
@@ -107,7 +112,7 @@ def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     ----------
     key : array, shape (2,), uint32
     df : float or array
-        Positive. Differentiable.
+        Positive; NaN where a traced one is not. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of ``df``.
     dtype : {float32, float64}, optional
@@ -124,7 +129,9 @@ def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     >>> nm.random.t(nm.random.key(0), 3.0, 4).shape
     (4,)
     """
-    first, second = split(require_key("t", key))
+    key = require_key("t", key)
+    require_parameter("t", "df", df, POSITIVE)
+    first, second = split(key)
     dtype = dtype_of_draw("t", dtype, df)
     df = as_parameter(df, dtype)
     shape = shape_of_draw("t", shape, df)
@@ -139,7 +146,7 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     ----------
     key : array, shape (2,), uint32
     a, b : float or array
-        Positive. Differentiable, by the implicit derivative.
+        Positive; NaN where a traced one is not. Differentiable, by the implicit derivative.
     shape : int or tuple of int, optional
         None is the shape of the parameters.
     dtype : {float32, float64}, optional
@@ -157,6 +164,8 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     True
     """
     key = require_key("beta", key)
+    require_parameter("beta", "a", a, POSITIVE)
+    require_parameter("beta", "b", b, POSITIVE)
     dtype = dtype_of_draw("beta", dtype, a, b)
     a, b = as_parameter(a, dtype), as_parameter(b, dtype)
     return betaincinv(a, b, open_uniforms(key, shape_of_draw("beta", shape, a, b), dtype))
@@ -169,7 +178,8 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Any
     ----------
     key : array, shape (2,), uint32
     alpha : array, shape (..., k)
-        Positive. Differentiable. Below 0.01 gamma numbers vanish, and a point whose every one does is NaN.
+        Positive; NaN where a traced one is not. Differentiable. Below 0.01 gamma numbers vanish, and a point whose
+        every one does is NaN.
     shape : int or tuple of int, optional
         Without the last axis; None is ``alpha.shape[:-1]``.
     dtype : {float32, float64}, optional
@@ -194,6 +204,7 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Any
     ((4, 3), True)
     """
     key = require_key("dirichlet", key)
+    require_parameter("dirichlet", "alpha", alpha, POSITIVE)
     dtype = dtype_of_draw("dirichlet", dtype, alpha)
     alpha = as_parameter(alpha, dtype)
     if shape_of(alpha) == ():

@@ -124,7 +124,8 @@ def fold_in(key: Any, data: Any) -> Any:
     if is_traced(data):
         wide = cast(data, np.uint64)
         parts = [cast(part, np.uint32) for part in (wide % 2**32, wide // 2**32)]
-        counter = stack([*parts, np.uint32(0), np.uint32(_FOLD)])
+        rest = [beside(key, np.array(word, np.uint32)) for word in (0, _FOLD)]
+        counter = stack([*parts, *rest])
     else:
         n = int(data) % 2**64
         counter = beside(key, np.array([n % 2**32, n >> 32, 0, _FOLD], np.uint32))

@@ -14,6 +14,7 @@ from nnmath_core.autodiff.ops.shape import expand_dims
 from nnmath_core.checks import require_int
 from nnmath_core.errors import ShapeError
 from nnmath_core.numpy.linalg import cholesky, diagonal, qr
+from nnmath_core.random.domains import REAL, require_parameter
 from nnmath_core.random.draws import (
     as_parameter,
     dtype_of_draw,
@@ -60,6 +61,8 @@ def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype:
     (5, 2)
     """
     key = require_key("multivariate_normal", key)
+    require_parameter("multivariate_normal", "mean", mean, REAL)
+    require_parameter("multivariate_normal", "cov", cov, REAL)
     dtype = dtype_of_draw("multivariate_normal", dtype, mean, cov)
     mean, cov = as_parameter(mean, dtype), as_parameter(cov, dtype)
     sm, sc = shape_of(mean), shape_of(cov)

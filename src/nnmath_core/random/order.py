@@ -13,13 +13,18 @@ from nnmath_core.autodiff.ops.conventions import as_operand, beside, normal_axis
 from nnmath_core.autodiff.ops.counting import searchsorted
 from nnmath_core.autodiff.ops.elementwise import log
 from nnmath_core.autodiff.ops.index import argsort, take, take_along_axis
+from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.reduce import cumsum
-from nnmath_core.autodiff.ops.select import minimum
+from nnmath_core.autodiff.ops.select import maximum, minimum
 from nnmath_core.autodiff.ops.shape import cast, reshape_p, stop_gradient
+from nnmath_core.checks import sentence
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.random.continuous import gumbel
 from nnmath_core.random.discrete import randint
+from nnmath_core.random.domains import Domain, require_parameter
 from nnmath_core.random.draws import integer_words, require_key, shape_of_draw, uniforms
+
+_WEIGHTS = Domain("finite and at least 0", lambda p: ~(np.isfinite(p) & np.greater_equal(p, 0)))
 
 __all__ = ["choice", "permutation"]
 
@@ -87,7 +92,8 @@ def choice(
     replace : bool, default True
         Whether an entry may be chosen again.
     p : array, shape (n,), optional
-        Weights >= 0, which need not sum to 1; None: all alike. They carry no derivative.
+        Weights >= 0, which need not sum to 1; None: all alike. Of traced ones those below 0 count as 0. They carry no
+        derivative.
     axis : int, default 0
 
     Returns
@@ -98,7 +104,8 @@ def choice(
     Raises
     ------
     DomainError
-        More entries are asked for than there are, without replacement; or there is none.
+        More entries are asked for than there are, without replacement; or there is none; or known weights are below
+        0 or no numbers, or too few are above 0.
     ShapeError
         ``p`` has another shape.
 
@@ -124,10 +131,18 @@ def choice(
             f"choice: `a` must have entries to choose, {count} without replacement, got {n} and shape {shape}."
         )
     if p is not None:
+        require_parameter("choice", "p", p, _WEIGHTS)
         p = as_operand(p)
         if shape_of(p) != (n,):
             raise ShapeError(f"choice: `p` must have shape ({n},), got {shape_of(p)}.")
         p = stop_gradient(p if dtype_of(p).kind == "f" else cast(p, np.float64))
+        if not is_plain(p):
+            p = maximum(p, 0.0)
+        elif np.count_nonzero(p) < (bool(count) if replace else count):
+            wanted = "above 0 somewhere" if replace else f"above 0 for {count} entries at least"
+            raise DomainError(
+                sentence("choice", "p", wanted, f"{np.count_nonzero(p)} such weights")
+            )
     if replace and p is None:
         at = randint(key, (count,), 0, n)
     elif replace:

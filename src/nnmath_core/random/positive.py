@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nnmath_core.autodiff.ops.elementwise import exp, log1p, power, sqrt
+from nnmath_core.random.domains import (
+    NON_NEGATIVE,
+    POSITIVE,
+    Domain,
+    nan_unless_positive,
+    require_parameter,
+)
 from nnmath_core.random.draws import (
     as_parameter,
     dtype_of_draw,
@@ -17,9 +24,14 @@ from nnmath_core.random.draws import (
 __all__ = ["lognormal", "pareto", "rayleigh", "weibull_min"]
 
 
-def _exponentials(who: str, key: Any, shape: Any, dtype: Any, *parameters: Any) -> tuple[Any, ...]:
+def _exponentials(
+    who: str, key: Any, shape: Any, dtype: Any, **named: tuple[Any, Domain]
+) -> tuple[Any, ...]:
     """Exponential numbers of mean 1, and the parameters in their dtype."""
     key = require_key(who, key)
+    for arg, (x, domain) in named.items():
+        require_parameter(who, arg, x, domain)
+    parameters = tuple(x for x, _ in named.values())
     dtype = dtype_of_draw(who, dtype, *parameters)
     parameters = tuple(as_parameter(p, dtype) for p in parameters)
     return -log1p(-uniforms(key, shape_of_draw(who, shape, *parameters), dtype)), *parameters
@@ -32,7 +44,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     ----------
     key : array, shape (2,), uint32
     sigma : float or array, default 1
-        Differentiable.
+        At least 0. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of ``sigma``.
     dtype : {float32, float64}, optional
@@ -49,6 +61,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     True
     """
     key = require_key("lognormal", key)
+    require_parameter("lognormal", "sigma", sigma, NON_NEGATIVE)
     dtype = dtype_of_draw("lognormal", dtype, sigma)
     sigma = as_parameter(sigma, dtype)
     return exp(normals(key, shape_of_draw("lognormal", shape, sigma), dtype) * sigma)
@@ -61,7 +74,7 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     ----------
     key : array, shape (2,), uint32
     b : float or array
-        Positive. Differentiable.
+        Positive; NaN where a traced one is not. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of ``b``.
     dtype : {float32, float64}, optional
@@ -78,8 +91,8 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     >>> bool(nm.random.pareto(nm.random.key(0), 2.0) >= 1)
     True
     """
-    e, b = _exponentials("pareto", key, shape, dtype, b)
-    return exp(e / b)
+    e, index = _exponentials("pareto", key, shape, dtype, b=(b, POSITIVE))
+    return nan_unless_positive(exp(e / index), index)
 
 
 def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
@@ -89,7 +102,7 @@ def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -
     ----------
     key : array, shape (2,), uint32
     scale : float or array, default 1
-        Differentiable.
+        At least 0. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of the scale.
     dtype : {float32, float64}, optional
@@ -105,7 +118,7 @@ def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -
     >>> bool(nm.random.rayleigh(nm.random.key(0)) >= 0)
     True
     """
-    e, scale = _exponentials("rayleigh", key, shape, dtype, scale)
+    e, scale = _exponentials("rayleigh", key, shape, dtype, scale=(scale, NON_NEGATIVE))
     return sqrt(2.0 * e) * scale
 
 
@@ -118,9 +131,9 @@ def weibull_min(
     ----------
     key : array, shape (2,), uint32
     scale : float or array
-        Differentiable.
+        At least 0. Differentiable.
     concentration : float or array
-        Positive. Differentiable.
+        Positive; NaN where a traced one is not. Differentiable.
     shape : int or tuple of int, optional
         None is the shape of the parameters.
     dtype : {float32, float64}, optional
@@ -137,5 +150,12 @@ def weibull_min(
     >>> bool(nm.random.weibull_min(nm.random.key(0), 1.0, 2.0) >= 0)
     True
     """
-    e, scale, concentration = _exponentials("weibull_min", key, shape, dtype, scale, concentration)
-    return power(e, 1.0 / concentration) * scale
+    e, scale, c = _exponentials(
+        "weibull_min",
+        key,
+        shape,
+        dtype,
+        scale=(scale, NON_NEGATIVE),
+        concentration=(concentration, POSITIVE),
+    )
+    return nan_unless_positive(power(e, 1.0 / c), c) * scale

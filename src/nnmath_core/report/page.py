@@ -64,7 +64,11 @@ def study_page(results: Results) -> str:
     sections = (
         _cards(results),
         _accuracy(results["accuracy"], data["classes"]),
-        _optimizers(results["optimizers"], results["study"]["protocol"]),
+        *(
+            [_optimizers(results["optimizers"], results["study"]["protocol"])]
+            if results["optimizers"]
+            else []
+        ),
         _layers(results["layers"], results["surface"]["rows"]),
         _surface(results["surface"]),
         _gradients(results["gradients"]),
@@ -118,7 +122,8 @@ def _accuracy(accuracy: Results, classes: Sequence[Results]) -> str:
         (str(k + 1), str(s["tested"]), str(s["correct"]), percent(s["accuracy"]))
         for k, s in enumerate(accuracy["splits"])
     ]
-    rows.append(("mean", "", "", percent(accuracy["mean"])))
+    if len(rows) > 1:
+        rows.append(("mean", "", "", percent(accuracy["mean"])))
     labels = [c["label"] for c in classes]
     pairs = sorted(
         (
@@ -130,11 +135,15 @@ def _accuracy(accuracy: Results, classes: Sequence[Results]) -> str:
         key=lambda pair: -pair[0],
     )
     mistakes = [(a, b, str(count)) for count, a, b in pairs[:6]]
-    text = (
-        "<h2>Accuracy</h2><p>Each row was tested once, by a network that had not seen it: the rows are "
-        f"divided into {len(accuracy['splits'])} parts with the same shares of the classes, and each part "
-        f"is tested by a network trained on the others. {escape(accuracy['method'])}.</p>"
-        + _table(("split", "tested", "right", "accuracy"), rows)
+    how = (
+        "Each row was tested once, by a network that had not seen it: the rows are divided into "
+        f"{len(accuracy['splits'])} parts with the same shares of the classes, and each part is tested by a "
+        "network trained on the others."
+        if len(accuracy["splits"]) > 1
+        else "The rows that were set aside for the test were not seen in the training."
+    )
+    text = f"<h2>Accuracy</h2><p>{how} {escape(accuracy['method'])}.</p>" + _table(
+        ("split", "tested", "right", "accuracy"), rows
     )
     if mistakes:
         text += "<p>The most frequent mistakes:</p>"

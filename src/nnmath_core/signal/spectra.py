@@ -163,6 +163,12 @@ def _cross_density(
     y = x if same else _last(who, y, axis)
     if not same:
         n = max(shape_of(x)[-1], shape_of(y)[-1])
+        if shape_of(x)[-1] != shape_of(y)[-1] and shape_of(x)[:-1] != shape_of(y)[:-1]:
+            raise ShapeError(
+                f"{who}: signals of different lengths must have the same other axes, got shapes "
+                f"{shape_of(x)} and {shape_of(y)} with the signal's axis last. "
+                "Broadcast them, or append zeros to the shorter one."
+            )
         x, y = _extended(x, n), _extended(y, n)
     n = shape_of(x)[-1]
     win, nperseg = _window(who, window, nperseg, n)

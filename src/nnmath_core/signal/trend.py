@@ -16,8 +16,8 @@ from nnmath_core.autodiff.ops.join import concatenate
 from nnmath_core.autodiff.ops.plain import scipys
 from nnmath_core.autodiff.ops.reduce import mean
 from nnmath_core.autodiff.ops.shape import floating, moveaxis
-from nnmath_core.checks import require_in
-from nnmath_core.errors import DomainError, DtypeError
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.errors import DomainError, DtypeError, ShapeError
 
 __all__ = ["detrend", "hilbert"]
 
@@ -34,6 +34,15 @@ def detrend(
     if type in ("constant", "c"):
         return x - mean(x, axis, keepdims=True)
     n = shape_of(x)[axis]
+    if 0 in shape_of(x):
+        raise ShapeError(
+            sentence(
+                "detrend",
+                "data",
+                "an array with entries, through which a line can be drawn",
+                f"shape {shape_of(x)}",
+            )
+        )
     ends = sorted({0, n, *np.asarray(bp).ravel().tolist()})
     if ends[-1] > n or ends[0] < 0:
         raise DomainError(

@@ -30,6 +30,7 @@ from nnmath_core.autodiff.ops.conventions import constant
 from nnmath_core.autodiff.ops.elementwise import exp, expm1, floor, log, log1p
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.special.declare import floating
+from nnmath_core.special import digamma, gammaln
 
 __all__ = ["Continuous", "Discrete", "operands"]
 
@@ -259,7 +260,7 @@ class Continuous(_Distribution):
 
     def _public_entropy(self, *args: Any) -> Any:
         *shapes, loc, scale = args
-        y = self._entropy(*shapes) + log(scale) + 0.0 * loc
+        y = self._entropy(*shapes) + log(scale) + where(isnan(loc), loc, 0.0)
         return _checked(y, self._good(shapes, scale), args)
 
     # what follows from the rest, where nothing better is known
@@ -284,6 +285,19 @@ def log1mexp(x: Any) -> Any:
     """log(1 - exp(-x)) for x > 0, by the better of two ways (Maechler, 2012)."""
     small = less(x, math.log(2.0))
     return where(small, log(-expm1(-where(small, x, 0.5))), log1p(-exp(-where(small, 1.0, x))))
+
+
+def gamma_entropy(a: Any) -> Any:
+    """Entropy of a gamma number: a + log(gamma(a)) + (1 - a) digamma(a), for large a by its expansion: they cancel.
+
+    The entropies of what is made of gamma numbers are sums of this one.
+    """
+    large = greater(a, 100.0)
+    near, r = where(large, 1.0, a), 1.0 / where(large, a, 100.0)
+    s = r * r
+    tail = r / 3 + s * (1 / 12 + r / 90 - s * (1 / 120 + r / 210 - s / 252))
+    far = 0.5 * (1.0 + math.log(2.0 * math.pi) - log(r)) - tail
+    return where(large, far, near + gammaln(near) + (1.0 - near) * digamma(near))
 
 
 class Discrete(_Distribution):

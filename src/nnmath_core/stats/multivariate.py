@@ -10,6 +10,7 @@ import numpy as np
 from nnmath_core._ext._autodiff import Tracer, dtype_of, shape_of, value_of
 from nnmath_core.autodiff.ops.compare import (
     equal,
+    greater,
     greater_equal,
     less_equal,
     logical_and,
@@ -17,16 +18,17 @@ from nnmath_core.autodiff.ops.compare import (
 )
 from nnmath_core.autodiff.ops.contract import diagonal
 from nnmath_core.autodiff.ops.conventions import constant, ndim_of
-from nnmath_core.autodiff.ops.elementwise import exp, floor, log, square
+from nnmath_core.autodiff.ops.elementwise import absolute, exp, floor, log, square
 from nnmath_core.autodiff.ops.factorisations import cholesky
 from nnmath_core.autodiff.ops.join import concatenate
 from nnmath_core.autodiff.ops.linalg import solve_triangular_p
+from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.reduce import all as all_, sum as sum_
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import matrix_transpose, moveaxis, reshape
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.special import digamma, gammaln, xlogy
-from nnmath_core.stats.distribution import operands
+from nnmath_core.stats.distribution import gamma_entropy, operands
 
 __all__ = ["dirichlet", "multinomial", "multivariate_normal"]
 
@@ -113,8 +115,18 @@ class _multivariate_normal:
         return exp(self.logpdf(x, mean, cov, allow_singular))
 
     def entropy(self, mean: Any = None, cov: Any = 1) -> Any:
-        """Return the differential entropy, in nats; see `logpdf` for the arguments."""
-        _, factor, _, d = self._factored(0.0, mean, cov)
+        """Return the differential entropy, in nats; see `logpdf` for the arguments.
+
+        Of a singular ``cov`` that is a plain array it is, as SciPy's, that of the subspace in which the vectors lie.
+        """
+        if is_plain(mean) and is_plain(cov):
+            try:
+                factored = self._factored(0.0, mean, cov)
+            except np.linalg.LinAlgError:
+                return _entropy_of_subspace(np.asarray(cov))
+        else:
+            factored = self._factored(0.0, mean, cov)
+        _, factor, _, d = factored
         return sum_(log(diagonal(factor))) + 0.5 * d * (1.0 + math.log(2.0 * math.pi))
 
     def _factored(self, x: Any, mean: Any, cov: Any) -> tuple[Any, Any, Any, int]:
@@ -139,6 +151,21 @@ class _multivariate_normal:
         else:
             cov = 0.5 * (cov + matrix_transpose(cov))  # the factorisation reads one triangle
         return x, cholesky(cov), mean, d
+
+
+def _entropy_of_subspace(cov: np.ndarray) -> Any:
+    """Of a positive semidefinite matrix; SciPy's bound of what counts as 0."""
+    x = cov.astype(np.float64)
+    s = np.linalg.eigvalsh(np.diag(x) if x.ndim == 1 else np.atleast_2d(x))
+    least = 1e6 * np.finfo(x.dtype).eps * np.max(np.abs(s))
+    if np.min(s) < -least:
+        raise np.linalg.LinAlgError(
+            "multivariate_normal: `cov` must be positive semidefinite, got the eigenvalue "
+            f"{np.min(s):.6g}."
+        )
+    s = s[s > least]
+    y = 0.5 * (len(s) * (1.0 + math.log(2.0 * math.pi)) + np.sum(np.log(s)))
+    return y.astype(cov.dtype) if cov.dtype.kind == "f" else y
 
 
 class _dirichlet:
@@ -182,12 +209,9 @@ class _dirichlet:
             The shapes do not belong together.
         """
         x, alpha = operands(x, alpha)
-        if ndim_of(alpha) != 1 or ndim_of(x) not in (1, 2):
-            raise ShapeError(
-                "dirichlet: `alpha` must have shape (k,) and `x` shape (k,) or (k, n), got "
-                f"{shape_of(alpha)} and {shape_of(x)}."
-            )
-        k = shape_of(alpha)[0]
+        k = _number_of_classes(alpha)
+        if ndim_of(x) not in (1, 2):
+            raise ShapeError(f"dirichlet: `x` must have shape (k,) or (k, n), got {shape_of(x)}.")
         if shape_of(x)[0] == k - 1:
             x = concatenate([x, 1.0 - sum_(x, axis=0, keepdims=True)])
         if shape_of(x)[0] != k:
@@ -195,11 +219,17 @@ class _dirichlet:
                 f"dirichlet: `x` must have {k} or {k - 1} entries along its first axis, as `alpha` has {k}, got "
                 f"{shape_of(x)[0]}."
             )
-        known = _known(alpha)
-        _check_simplex(_known(x), known)
-        _check_border(_known(x), known if known is None or known.ndim == 1 else None)
+        known, point = _known(alpha), _known(x)
+        _check_positive(known)
+        _check_simplex(point)
+        _check_border(point, known if known is None or known.ndim == 1 else None)
         a = alpha if ndim_of(x) == 1 else reshape(alpha, (k, 1))
-        return sum_(xlogy(a - 1.0, x), axis=0) - _log_beta(alpha)
+        y = sum_(xlogy(a - 1.0, x), axis=0) - _log_beta(alpha)
+        if point is None:
+            off = absolute(sum_(x, axis=0) - 1.0)
+            inside = all_(logical_and(greater_equal(x, 0), less_equal(x, 1)), axis=0)
+            y = where(logical_and(inside, less_equal(off, _rounding(dtype_of(x)))), y, math.nan)
+        return y if known is not None else where(all_(greater(alpha, 0)), y, math.nan)
 
     def pdf(self, x: Any, alpha: Any) -> Any:
         """Return the density; see `logpdf` for arguments and errors."""
@@ -207,14 +237,14 @@ class _dirichlet:
 
     def entropy(self, alpha: Any) -> Any:
         """Return the differential entropy, in nats, of positive ``alpha`` of shape (k,)."""
-        (alpha,) = operands(alpha)
+        alpha = _parameters(alpha)
         total = sum_(alpha)
-        inner = (total - float(shape_of(alpha)[0])) * digamma(total)
-        return _log_beta(alpha) + inner - sum_((alpha - 1.0) * digamma(alpha))
+        rest = (1.0 - float(shape_of(alpha)[0])) * digamma(total)
+        return sum_(gamma_entropy(alpha)) - gamma_entropy(total) + rest
 
     def mean(self, alpha: Any) -> Any:
         """Return the mean, ``alpha / sum(alpha)``."""
-        (alpha,) = operands(alpha)
+        alpha = _parameters(alpha)
         return alpha / sum_(alpha)
 
 
@@ -222,18 +252,41 @@ def _log_beta(alpha: Any) -> Any:
     return sum_(gammaln(alpha)) - gammaln(sum_(alpha))
 
 
-def _check_simplex(x: np.ndarray | None, alpha: np.ndarray | None) -> None:
+def _number_of_classes(alpha: Any) -> int:
+    s = shape_of(alpha)
+    if len(s) != 1 or s == (0,):
+        raise ShapeError(f"dirichlet: `alpha` must have shape (k,) with k >= 1, got {s}.")
+    return s[0]
+
+
+def _parameters(alpha: Any) -> Any:
+    (alpha,) = operands(alpha)
+    _number_of_classes(alpha)
+    known = _known(alpha)
+    _check_positive(known)
+    return alpha if known is not None else where(greater(alpha, 0), alpha, math.nan)
+
+
+def _check_positive(alpha: np.ndarray | None) -> None:
     if alpha is not None and alpha.size and alpha.min() <= 0:
         raise DomainError(
             f"dirichlet: `alpha` must be positive, got {alpha.min():.6g} at index {int(alpha.argmin())}."
         )
+
+
+def _rounding(dtype: Any) -> float:
+    """How far from 1 a sum of entries may be; SciPy's bound in float64."""
+    return max(10e-10, 8 * float(np.finfo(dtype).eps))
+
+
+def _check_simplex(x: np.ndarray | None) -> None:
     if x is None or not x.size:
         return
     if x.min() < 0 or x.max() > 1:
         bad = x.min() if x.min() < 0 else x.max()
         raise DomainError(f"dirichlet: the entries of `x` must lie in [0, 1], got {bad:.6g}.")
     off = np.abs(x.sum(0) - 1.0)
-    if np.max(off) > max(10e-10, 8 * float(np.finfo(x.dtype).eps)):
+    if np.max(off) > _rounding(x.dtype):
         raise DomainError(
             f"dirichlet: the entries of `x` must sum to 1, got {float(x.sum(0).flat[off.argmax()]):.10g}. "
             "Normalise it: x / x.sum(0)."
@@ -279,8 +332,18 @@ class _multinomial:
         Returns
         -------
         array, shape (...)
+
+        Raises
+        ------
+        ShapeError
+            The last axes of x and p have different lengths, or none.
         """
         x, n, p = operands(x, n, p)
+        sx, sp = shape_of(x), shape_of(p)
+        if not sx or not sp or sx[-1] != sp[-1] or not sp[-1]:
+            raise ShapeError(
+                f"multinomial: `x` and `p` must have shapes (..., k) of one k >= 1, got {sx} and {sp}."
+            )
         counts = logical_and(greater_equal(x, 0), equal(x, floor(x)))
         good = logical_and(all_(counts, axis=-1), equal(sum_(x, axis=-1), n))
         k = where(counts, x, 0.0)

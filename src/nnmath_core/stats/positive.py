@@ -30,7 +30,7 @@ from nnmath_core.special import (
     xlog1py,
     xlogy,
 )
-from nnmath_core.stats.distribution import Continuous, log1mexp
+from nnmath_core.stats.distribution import Continuous, gamma_entropy, log1mexp
 
 __all__ = [
     "beta",
@@ -82,7 +82,7 @@ class _gamma(Continuous):
         return gammainccinv(a, q)
 
     def _entropy(self, a: Any) -> Any:
-        return digamma(a) * (1.0 - a) + a + gammaln(a)
+        return gamma_entropy(a)
 
 
 class _chi2(Continuous):
@@ -116,8 +116,7 @@ class _chi2(Continuous):
         return 2.0 * gammainccinv(0.5 * df, q)
 
     def _entropy(self, df: Any) -> Any:
-        half = 0.5 * df
-        return half + _LOG_2 + gammaln(half) + (1.0 - half) * digamma(half)
+        return gamma_entropy(0.5 * df) + _LOG_2
 
 
 class _beta(Continuous):
@@ -150,8 +149,8 @@ class _beta(Continuous):
         return betainccinv(a, b, q)
 
     def _entropy(self, a: Any, b: Any) -> Any:
-        inner = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b)
-        return betaln(a, b) - inner + (a + b - 2.0) * digamma(a + b)
+        n = a + b
+        return gamma_entropy(a) + gamma_entropy(b) - gamma_entropy(n) - digamma(n)
 
 
 class _f(Continuous):
@@ -372,7 +371,7 @@ class _invgamma(Continuous):
         return 1.0 / gammaincinv(a, q)
 
     def _entropy(self, a: Any) -> Any:
-        return a + gammaln(a) - (1.0 + a) * digamma(a)
+        return gamma_entropy(a) - 2.0 * digamma(a)
 
 
 class _weibull_min(Continuous):

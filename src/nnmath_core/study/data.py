@@ -1,4 +1,4 @@
-"""The data of a study: the handwritten digits or a file, and their division into folds."""
+"""The data of a study: what they are, how a file is read, and their division into folds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.checks import describe
-from nnmath_core.errors import DomainError, DtypeError, MissingDependency, ShapeError
+from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.typing import Array
 
-__all__ = ["Dataset", "digits", "read_npz", "stratified_folds"]
+__all__ = ["Dataset", "read_npz", "stratified_folds"]
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, KeyError, OSError)
 
@@ -37,6 +37,8 @@ class Dataset:
         The file, or the package they come from.
     one_unit : bool
         Whether all features are measured in one unit, as the pixels of an image are.
+    tested : array of int, optional
+        The rows that are set aside for testing by those who made the data.
     """
 
     x: Array
@@ -45,28 +47,7 @@ class Dataset:
     name: str
     source: str
     one_unit: bool = False
-
-
-def digits() -> Dataset:
-    """Return scikit-learn's handwritten digits: 1797 images of 8 by 8 pixels, divided by 16.
-
-    Raises
-    ------
-    MissingDependency
-        scikit-learn cannot be imported.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingDependency(
-            "study: the handwritten digits need scikit-learn: "
-            '`pip install "nnmath-core[study]"`, or give data of your own with `--data`.'
-        ) from None
-    x, y = load_digits(return_X_y=True)
-    names = tuple(str(k) for k in range(10))
-    return Dataset(
-        x / 16.0, y.astype(np.int64), names, "handwritten digits", "scikit-learn", one_unit=True
-    )
+    tested: Array | None = None
 
 
 def read_npz(path: str, *, folds: int) -> Dataset:
@@ -124,7 +105,9 @@ def read_npz(path: str, *, folds: int) -> Dataset:
 def _arrays(path: str) -> tuple[Array, Array]:
     """Return the arrays X and y of a file as they stand."""
     if not os.path.exists(path):
-        raise FileNotFoundError(f"study: there is no file {path!r}.")
+        raise FileNotFoundError(
+            f"study: there is no file {path!r}; by name there are digits, mnist and mnist1d."
+        )
     if os.path.isdir(path):
         raise DomainError(f"study: `--data` must be an .npz file, got the folder {path!r}.")
     with open(path, "rb") as file:  # "permission denied" is said here, by the system

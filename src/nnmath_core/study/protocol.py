@@ -15,7 +15,8 @@ class Protocol:
     Attributes
     ----------
     splits : int
-        Folds of the cross-validation; each example is tested once.
+        Folds of the cross-validation; each example is tested once. With 1 a single network is trained, and tested on
+        the rows that the data set aside, or on a fifth of all.
     hidden : int
         Units of the hidden layer of the default network.
     epochs, batch_size : int
@@ -25,9 +26,9 @@ class Protocol:
     learning_rate : float
         At the first step of the training; it falls to zero along half a cosine.
     comparison_epochs : int
-        Epochs of each of the five optimizers that are compared, at their constant rates.
-    checked_rows : int
-        Rows of the batch on which the gradients are checked.
+        Epochs of each of the five optimizers that are compared, at their constant rates; 0: none are.
+    checked_rows, checked_points : int
+        Rows of the batch on which the gradients are checked, and at how many points.
     highest, lowest : int
         How many eigenvalues of the Hessian are computed from each end.
     surface_rows : int
@@ -44,6 +45,7 @@ class Protocol:
     learning_rate: float = 3e-3
     comparison_epochs: int = 20
     checked_rows: int = 32
+    checked_points: int = 3
     highest: int = 10
     lowest: int = 5
     surface_rows: int = 4096

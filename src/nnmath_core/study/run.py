@@ -11,11 +11,10 @@ import numpy as np
 import scipy
 
 from nnmath_core import optim
+from nnmath_core._ext._tree import flatten, paths
 from nnmath_core._version import __version__
-from nnmath_core.autodiff.tree import tree_leaves, tree_paths
 from nnmath_core.config import show_config
-from nnmath_core.device import device as device_named
-from nnmath_core.device import to_device
+from nnmath_core.device import device as device_named, to_device
 from nnmath_core.errors import DomainError
 from nnmath_core.study.classifier import Recipe, mean_loss
 from nnmath_core.study.comparison import OPTIMIZERS, compare
@@ -74,22 +73,12 @@ def run_study(
     """
     protocol = protocol or Protocol()
     place = str(device_named(device))
-    folds = stratified_folds(data.y, folds=protocol.splits, rng=np.random.default_rng([seed, 0]))
+    folds = divided(data, protocol.splits, rng=np.random.default_rng([seed, 0]))
     splits = [_Split(data, recipe, place, seed, i, *rows) for i, rows in enumerate(folds)]
     first = splits[0]
     gradients = _checked(first, protocol, seed, show)
     trained, accuracy = _cross_validated(splits, data, protocol, show)
-    epochs = protocol.epochs_for(protocol.comparison_epochs, len(first.train[1]))
-    with Progress("five optimizers", len(OPTIMIZERS) * epochs, show=show) as bar:
-        optimizers = compare(
-            first.model,
-            first.train,
-            first.test,
-            epochs=epochs,
-            batch_size=protocol.batch_size,
-            seed=[seed, 2],
-            advance=bar.advance,
-        )
+    optimizers = _compared(first, protocol, seed, show) if protocol.comparison_epochs else []
     x, y = first.train
     rows = np.random.default_rng([seed, 3]).permutation(len(data.y[folds[0][0]]))
     rows = np.sort(rows[: protocol.surface_rows])
@@ -122,6 +111,30 @@ def run_study(
         "layers": layer_records(trained, x, y),
         "surface": surface,
     }
+
+
+def divided(data: Dataset, splits: int, *, rng: np.random.Generator) -> list[tuple[Array, Array]]:
+    """Return pairs (training rows, test rows): folds, or for one split what the data set aside, or a fifth."""
+    if splits > 1:
+        return stratified_folds(data.y, folds=splits, rng=rng)
+    if data.tested is None:
+        return stratified_folds(data.y, folds=5, rng=rng)[:1]
+    return [(np.setdiff1d(np.arange(len(data.y)), data.tested), data.tested)]
+
+
+def _compared(split: _Split, protocol: Protocol, seed: int, show: bool) -> list[dict[str, Any]]:
+    """Train by five optimizers from one start."""
+    epochs = protocol.epochs_for(protocol.comparison_epochs, len(split.train[1]))
+    with Progress("five optimizers", len(OPTIMIZERS) * epochs, show=show) as bar:
+        return compare(
+            split.model,
+            split.train,
+            split.test,
+            epochs=epochs,
+            batch_size=protocol.batch_size,
+            seed=[seed, 2],
+            advance=bar.advance,
+        )
 
 
 class _Split:
@@ -178,10 +191,16 @@ def _checked(split: _Split, protocol: Protocol, seed: int, show: bool) -> dict[s
     x, y = (a[: protocol.checked_rows] for a in split.train)
 
     def loss(model: Any) -> Array:
-        return mean_loss(model, x, y)
+        dtype = flatten(model, True)[0][0].dtype  # float64 where float32 is checked to more digits
+        return mean_loss(model, x.astype(dtype), y)
 
     with Progress("gradient check", 1, show=show) as bar:
-        report = gradient_report(loss, (split.model,), rng=np.random.default_rng([seed, 6]))
+        report = gradient_report(
+            loss,
+            (split.model,),
+            points=protocol.checked_points,
+            rng=np.random.default_rng([seed, 6]),
+        )
         bar.advance()
     verdict, *findings = str(report).splitlines()
     return {
@@ -204,7 +223,7 @@ def _cross_validated(
 ) -> tuple[Any, dict[str, Any]]:
     """Train on each split; return the model of the first one, and the accuracies with their interval."""
     trained: list[Any] = []
-    rows, classes = len(data.y), len(data.classes)
+    rows, classes = sum(len(split.truth) for split in splits), len(data.classes)
     records, confusion = [], np.zeros((classes, classes), np.int64)
     curve: list[float] = []
     epochs = protocol.epochs_for(protocol.epochs, len(splits[0].train[1]))
@@ -250,7 +269,8 @@ def _cross_validated(
         "mean": math.fsum(shares) / len(shares),
         "interval": list(wilson_interval(total, rows)),
         "level": LEVEL,
-        "method": f"Wilson's interval for {total} right answers of {rows}; each row is tested once",
+        "method": f"Wilson's interval for {total} right answers of {rows}"
+        + ("; each row is tested once" if len(splits) > 1 else ""),
         "splits": [r | {"accuracy": a} for r, a in zip(records, shares, strict=True)],
         "confusion": confusion.tolist(),
         "epochs": epochs,
@@ -299,13 +319,13 @@ def _data_record(data: Dataset) -> dict[str, Any]:
 
 
 def _model_record(recipe: Recipe, model: Any) -> dict[str, Any]:
-    leaves, paths = tree_leaves(model), tree_paths(model)
+    leaves, structure = flatten(model, True)
     return {
         "name": recipe.name,
         "parameters": sum(math.prod(leaf.shape) for leaf in leaves),
         "leaves": [
             {"name": path.lstrip("."), "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-            for leaf, path in zip(leaves, paths, strict=True)
+            for leaf, path in zip(leaves, paths(structure), strict=True)
         ],
     }
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from nnmath_core import nn
 from nnmath_core._ext._autodiff import Var
+from nnmath_core._ext._tree import flatten, paths
 from nnmath_core.autodiff.transforms import grad
-from nnmath_core.autodiff.tree import tree_leaves, tree_paths
+from nnmath_core.autodiff.tree import tree_leaves
 from nnmath_core.device import to_device
 from nnmath_core.errors import TraceError
 from nnmath_core.program import Program, stage
@@ -45,8 +46,11 @@ def layer_records(model: Any, x: Array, y: Array) -> list[dict[str, Any]]:
     the weight (for the mean over rows). They are None, with the reason under ``note``, where the
     model cannot be recorded without values or the weight enters no product.
     """
-    leaves, paths = tree_leaves(model), tree_paths(model)
-    weights = [i for i, leaf in enumerate(leaves) if leaf.ndim >= 2]
+    leaves, structure = flatten(
+        model
+    )  # with what is not trained: places are those of a program's inputs
+    places, trained = paths(structure), set(paths(flatten(model, True)[1]))
+    weights = [i for i, leaf in enumerate(leaves) if leaf.ndim >= 2 and places[i] in trained]
     slopes = tree_leaves(grad(mean_loss)(model, x, y))
     sizes, note = _signals(model, weights, x, y)
     records = []
@@ -55,7 +59,7 @@ def layer_records(model: Any, x: Array, y: Array) -> list[dict[str, Any]]:
         found = sizes.get(i)
         records.append(
             {
-                "name": paths[i].lstrip("."),
+                "name": places[i].lstrip("."),
                 "shape": list(leaves[i].shape),
                 "singular_values": singular.tolist(),
                 "condition": float(singular[0] / singular[-1]) if singular[-1] > 0 else None,
@@ -131,7 +135,7 @@ def find_products(program: Program, weights: list[int]) -> dict[int, Product]:
         mine = [carries.get(v) if isinstance(v, Var) else None for v in equation.operands]
         if equation.primitive.name in _RESHAPING and mine[0] is not None:
             carries[equation.outputs[0]] = mine[0]
-        elif equation.primitive.name == "contract" and mine.count(None) == 1:
+        elif equation.primitive.name in ("contract", "conv") and mine.count(None) == 1:
             side = 1 if mine[0] is None else 0
             i = mine[side]
             if i is not None and i not in found:

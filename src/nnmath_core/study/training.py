@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from nnmath_core import random
 from nnmath_core.autodiff.transforms import value_and_grad
 from nnmath_core.io import batches
+from nnmath_core.nn.training import train_layer
 from nnmath_core.optim import Optimizer
-from nnmath_core.study.classifier import mean_loss
+from nnmath_core.study.classifier import loss_of, mean_loss
 from nnmath_core.typing import Array
 
 __all__ = ["correct_answers", "half_cosine", "loss_over", "train"]
@@ -35,17 +37,35 @@ def train(
     rng: np.random.Generator,
     after_epoch: Callable[[Any], bool],
 ) -> Any:
-    """Return the model after training; ``after_epoch(model)`` is called each time and says whether to go on."""
-    value_and_slope = value_and_grad(mean_loss)
+    """Return the model after training; ``after_epoch(model)`` is called each time and says whether to go on.
+
+    A model that is another one in training (dropout, batch normalisation) has a method ``train``, which is called.
+    """
+    differs = hasattr(model, "train")
+    slope_of = (
+        value_and_grad(_training_loss, has_aux=True) if differs else value_and_grad(mean_loss)
+    )
+    key = random.key(int(rng.integers(2**63))) if differs else None
     data = batches((x, y), size=min(batch_size, len(y)), rng=rng)
     state = optimizer.init(model)
+    step = 0
     for _ in range(epochs):
         for xb, yb in data:
-            _, slope = value_and_slope(model, xb, yb)
+            if differs:
+                (_, model), slope = slope_of(model, xb, yb, random.fold_in(key, step))
+            else:
+                _, slope = slope_of(model, xb, yb)
             model, state = optimizer.step(model, slope, state)
+            step += 1
         if not after_epoch(model):
             break
     return model
+
+
+def _training_loss(model: Any, x: Array, y: Array, key: Any) -> tuple[Array, Any]:
+    """Return the mean loss in training, and the model with its new statistics."""
+    logits, model = train_layer(model, x, key)
+    return loss_of(logits, y), model
 
 
 def loss_over(model: Any, x: Array, y: Array) -> float:
@@ -60,9 +80,6 @@ def loss_over(model: Any, x: Array, y: Array) -> float:
 
 def correct_answers(model: Any, x: Array, y: Array) -> tuple[int, Array]:
     """Return how many rows get their class, and the class that each gets."""
-    parts = [
-        model(x[start : start + CHUNK]).argmax(axis=1)
-        for start in range(0, len(y), CHUNK)
-    ]
+    parts = [model(x[start : start + CHUNK]).argmax(axis=1) for start in range(0, len(y), CHUNK)]
     answers = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return int((answers == y).sum()), answers

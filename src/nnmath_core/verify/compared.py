@@ -39,6 +39,7 @@ class Compared:
     directions: Array | None = None
     floor: Array | float = 0.0
     eps: float = 0.0  # spacing of the numbers in ``given``
+    skip: Array | bool = False  # what is judged elsewhere
 
     def __post_init__(self) -> None:
         w, best = self.weights, self.best
@@ -60,11 +61,13 @@ class Compared:
             )
             self.tolerance = SAFETY * self.error + rounding + self.floor + TINY
             self.bad = ~(self.gap <= self.tolerance) | ~np.isfinite(self.given)
-            coarse = ~self.bad & (self.tolerance > 0.5 * size)
+            self.bad &= ~np.asarray(self.skip)
+            coarse = ~self.bad & ~np.asarray(self.skip) & (self.tolerance > 0.5 * size)
             self.blind = coarse & (self.given != 0)
             # differences that grow as the step shrinks, and not by rounding
             self.unsettled = coarse & (np.abs(self.expected) > SAFETY * part)
             self.unsettled &= self.error > 0.25 * np.abs(self.expected)
+            self.good = ~self.bad & ~np.asarray(self.skip) & ~self.blind & ~self.unsettled
 
     def direction(self, b: int) -> Array:
         """Return line b as a direction in natural units."""

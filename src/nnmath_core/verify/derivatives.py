@@ -290,10 +290,10 @@ def gradient_of(function: VectorFunction, out: tuple[Any, ...], w: Array) -> Cal
     return lambda *leaves: vjp(f, *leaves)[1](weights)
 
 
-def tangent_of(function: VectorFunction, u: Array) -> Callable[..., Any]:
-    """Return leaves -> J u, a function that can be differentiated again."""
-    f, direction = traced(function), function.variables.values(u)
-    return lambda *leaves: jvp(f, leaves, direction)[1]
+def tangent_of(function: VectorFunction, u: list[Any]) -> Callable[..., Any]:
+    """Return leaves -> J u, a function that can be differentiated again; ``u`` are leaves, too."""
+    f = traced(function)
+    return lambda *leaves: jvp(f, leaves, u)[1]
 
 
 # --------------------------------------------------------------------------------- roots of names

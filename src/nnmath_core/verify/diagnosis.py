@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -137,6 +137,19 @@ def examine(s: Suspect) -> Verdict:
     if gap <= SAFETY * error + 16 * noise_of_given(s):
         return Verdict("kink" if _jumps(s) else "round-off", value, error, step)
     return Verdict("bug", value, error, step, slopes)
+
+
+def right_in_double(s: Suspect, slack: float) -> bool:
+    """Whether differences in float64 confirm a derivative that those of float32 call wrong.
+
+    Between the steps of float32 there may be many kinks of a network, which look smooth together.
+    """
+    wide = s.near.in_double
+    if wide is None:
+        return False
+    best, _ = _again(replace(s, near=wide, expected=np.nan))
+    value, error = float(best.value[0, 0]), float(best.error[0, 0])
+    return abs(s.given - value) <= SAFETY * error + slack and error < abs(s.given) / SAFETY
 
 
 def rounding_of(s: Suspect) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from nnmath_core.verify.precision import compare_precisions
 from nnmath_core.verify.record import FAILURES, Disagreement, GradientReport
 from nnmath_core.verify.second_order import compare_second_order
 from nnmath_core.verify.variables import Variables, VectorFunction, require_tuple, widest
+from nnmath_core.verify.widened import nearby_in_double
 
 __all__ = ["check_grads", "gradient_report"]
 
@@ -111,7 +113,12 @@ def check_grads(
     and their error is estimated from the table and from the rounding of ``f``, which is measured.
     In float64 a relative error of ``1e-9`` is seen as a rule. float32 arguments are passed as
     float64 to take differences where ``f`` keeps float64; where it does not, as when it closes over
-    float32 data, expect to see errors above one per cent, in second derivatives above a few.
+    float32 data, expect to see errors above one per cent, in second derivatives above a few. What seems
+    wrong there is compared once more in float64, by the operations that were recorded for float32.
+
+    *Kinks in float32.* A gradient jumps at every kink, and a step in float32 crosses many. Where the
+    function cannot be recorded either (Python control flow on values, `cond`, `scan`) and such jumps
+    are seen, second derivatives that disagree are left open, with the cause ``"non-smooth"``.
 
     *Kinks.* Where the slopes from both sides differ (``relu`` at 0, a tie of ``max``), any
     derivative between them passes and is listed as a kink.
@@ -314,6 +321,8 @@ class _Check:
         second = self.order == 2
         for k, x in enumerate(xs):
             near = Nearby(function, variables, x, function.eps)
+            if function.narrowed:
+                near.widen = partial(nearby_in_double, function, near)
             near.measure_noise(np.ones(variables.size))
             before = self.findings.failures
             self._first_order(k, near, sources, names)
@@ -361,6 +370,12 @@ class _Check:
         if self.findings.unexamined:
             self.notes.append(
                 f"{self.findings.unexamined} disagreements were counted and not examined."
+            )
+        if self.findings.jumps:
+            n = self.findings.jumps
+            self.notes.append(
+                f"Undecided second {'derivatives' if n > 1 else 'derivative'}: {n}. Kinks lie closer to "
+                "the point than the steps of float32."
             )
         if self.findings.undecided:
             n = self.findings.undecided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,12 @@ class Nearby:
         self.first = 2.0**-3 if single else 2.0**-2
         self.shortest = 2.0**-44 if single else 2.0**-15
         self.noise = self.eps * np.abs(self.middle)
+        self.widen: Callable[[], Nearby | None] = lambda: None
+
+    @cached_property
+    def in_double(self) -> Nearby | None:
+        """The same map in float64 where it insists on float32, if that can be had."""
+        return self.widen()
 
     def at(self, z: Array) -> Array:
         """Return the values at ``z``; NaN where the function raises, which a step too far may do."""

@@ -267,6 +267,8 @@ def in_words(d: Disagreement, hint: str = "") -> str:
         )
     if d.cause == "kink":
         return f"{d.where}: a kink. The derivative given, {given}, jumps at the point."
+    if hint:
+        return f"{d.where}: {both}: {hint}."
     why = {
         "round-off": ": rounding hides the answer. Use float64, or a point where less cancels.",
         "non-smooth": ": they do not converge. A jump, a cusp, noise, or oscillation below the steps?",

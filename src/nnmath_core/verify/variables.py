@@ -10,6 +10,7 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import Tracer
 from nnmath_core._ext._tree import flatten, paths, unflatten
+from nnmath_core.autodiff.tree import tree_map
 from nnmath_core.autodiff.wiring import leaf_value
 from nnmath_core.checks import describe
 from nnmath_core.device import CPU, backend_for, device_of
@@ -128,11 +129,13 @@ class Variables:
     def tree(self, values: list[Any]) -> Tree:
         """Return the whole tree with these values of the variables."""
         leaves = list(self.leaves)
-        if self.wide:  # what is held fixed goes along, so that dtypes are not mixed
-            leaves = [x.astype(np.float64) if _is_single(x) else x for x in leaves]
         for i, v in zip(self.which, values, strict=True):
             leaves[i] = v
-        return unflatten(self.treedef, leaves)
+        tree = unflatten(self.treedef, leaves)
+        if not self.wide:
+            return tree
+        # what is held fixed goes along, so that dtypes are not mixed
+        return tree_map(lambda x: x.astype(np.float64) if _is_single(x) else x, tree)
 
     def tangents(self, values: list[Any]) -> Tree:
         """Return a tree like the whole, zero where a leaf is fixed."""
@@ -290,10 +293,15 @@ def widest(f: Callable[..., Any], variables: Variables, *, packed: bool) -> Vect
             function(variables.start)
         except Exception as e:  # whatever a function of float32 says to float64
             function.narrowed = f"`f` refused float64 ({type(e).__name__})"
+            if isinstance(e, DtypeError):  # it holds arrays of its own
+                function.narrowed += (
+                    ". To see more, cast the arrays that it closes over to the dtype of its arguments, "
+                    "as x.astype(w.dtype)"
+                )
         else:
             if all(d == np.float64 for d in function.dtypes):
                 return function
-            function.narrowed = "`f` returns float32 also for float64 arguments"
+            function.narrowed = "`f` returns float32 also for float64 arguments. To see more, let it keep their dtype"
         variables.wide = False
         function.treedef = None
     return function

@@ -24,12 +24,14 @@ from nnmath_core._ext._tree import TreeDef
 from nnmath_core.autodiff.ops.conventions import expand_batch
 from nnmath_core.autodiff.transforms import vmap
 from nnmath_core.autodiff.variables import carries, joined, parts, zero
+from nnmath_core.autodiff.watch import at_line, watches_lines
 
 __all__ = [
     "SubProgram",
     "close",
     "lines_of",
     "one_pass",
+    "sub_programs",
     "trace",
     "with_spent",
 ]
@@ -57,13 +59,21 @@ class SubProgram:
         self._recorded = with_spent(
             self.equations, {*self.constants, *(x for x in self.outputs if isinstance(x, Var))}
         )
+        self.lines = {  # first output of an equation -> the user's line, where somebody watched
+            recording.equations[k][2][0]: number for k, number in recording.lines.items() if number
+        }
         self._derived: dict[Any, Any] = {}
 
     def __call__(self, *xs: Any) -> list[Any]:
         """Run the equations."""
         env: dict[Any, Any] = dict(self.constants)
         env.update(zip(self.inputs, xs, strict=True))
-        replay(self._recorded, env)
+        if self.lines and watches_lines():  # recorded once more: from the same lines
+            for equation in self._recorded:
+                with at_line(self.lines.get(equation[2][0], 0)):
+                    replay([equation], env)
+        else:
+            replay(self._recorded, env)
         return [env[o] if isinstance(o, Var) else o for o in self.outputs]
 
     def __repr__(self) -> str:
@@ -270,13 +280,13 @@ def lines_of(
     lines = [f"{head}({', '.join(map(_declared, inputs))})"]
     lines += [f"  constant {_declared(v)}" for v in constants]
     for primitive, operands, outs, params in equations:
-        plain = {k: p for k, p in params.items() if not _sub_programs(p)}
+        plain = {k: p for k, p in params.items() if not sub_programs(p)}
         text = ", ".join(
             [*map(_operand, operands), *(f"{k}={_shown(p)}" for k, p in plain.items())]
         )
         lines.append(f"  {', '.join(map(_declared, outs))} = {primitive.name}({text})")
         for name, p in params.items():
-            subs = _sub_programs(p)
+            subs = sub_programs(p)
             for s in subs:
                 inner = lines_of(
                     s.name if len(subs) > 1 else name, s.inputs, s.constants, s.equations, s.outputs
@@ -286,7 +296,7 @@ def lines_of(
     return lines
 
 
-def _sub_programs(p: Any) -> tuple[SubProgram, ...]:
+def sub_programs(p: Any) -> tuple[SubProgram, ...]:
     """The sub-programs in a parameter."""
     if isinstance(p, SubProgram):
         return (p,)

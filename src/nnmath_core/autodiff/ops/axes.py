@@ -91,12 +91,18 @@ def samples_along(draw="normal"):
 
 
 # ---------------------------------------------------------------------------------------------- NumPy's functions
+def is_line_of_one(x, axis):
+    """Whether x is a single number and ``axis`` 0 or -1, which NumPy's ufuncs let pass."""
+    return ndim_of(x) == 0 and not isinstance(axis, tuple) and axis in (0, -1)
+
+
 def reduction(who, p, x, axis, dtype, out, keepdims, where_=True, neutral=0):
     """A reduction of the entries that ``where_`` shows; ``neutral`` stands for the others."""
     refuse(who, out=(out, None))
     x = as_operand(x)
     if dtype is not None and dtype is not NO_VALUE:
         x = cast(x, dtype)
+    axis = None if is_line_of_one(x, axis) else axis
     if where_ is not True and where_ is not NO_VALUE:
         x = where(require_where(who, where_, x), x, neutral)
     y = p(x, axis=normal_axes(who, axis, ndim_of(x)), keepdims=keepdims is True)
@@ -125,7 +131,7 @@ def cumulative(who, p, a, axis, dtype, out, **params):
     a = as_operand(a)
     if dtype is not None:
         a = cast(a, dtype)
-    if axis is None:
+    if axis is None or is_line_of_one(a, axis):
         a, axis = ravel(a), 0
     y = p(a, axis=normal_axis(who, axis, ndim_of(a)), **params)
     return y if dtype is None else cast(y, dtype)

@@ -27,8 +27,8 @@ from nnmath_core.autodiff.ops.shape import (
     reshape_p,
 )
 from nnmath_core.autodiff.ops.update import at
-from nnmath_core.checks import require_in
-from nnmath_core.errors import DtypeError, TraceError
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.errors import DtypeError, ShapeError, TraceError
 
 __all__ = ["choose", "piecewise", "select"]
 
@@ -91,14 +91,18 @@ def piecewise(x, condlist, funclist, *args, **kw):
     zeros.
     """
     x = as_operand(x)
-    many = (
-        isinstance(condlist, (list, tuple))
-        and condlist
-        and not isinstance(condlist[0], (bool, np.bool_))
-    )
-    if not isinstance(condlist, (list, tuple)):
+    if isinstance(condlist, (list, tuple)):  # to NumPy a list of numbers is one condition
+        first = condlist[0] if condlist else 0
+        many = bool(condlist) and (is_traced(first) or ndim_of(first) > 0 or ndim_of(x) == 0)
+    else:
         many = ndim_of(condlist) > ndim_of(x) or (ndim_of(condlist) == 1 == ndim_of(x) + 1)
     conditions = [as_operand(c) for c in condlist] if many else [as_operand(condlist)]
+    for c in conditions:
+        if shape_of(c) != shape_of(x)[: ndim_of(c)]:
+            wanted = f"conditions of the shape {shape_of(x)} of `x`, or of its first axes"
+            raise ShapeError(
+                sentence("piecewise", "condlist", wanted, f"one of shape {shape_of(c)}")
+            )
     conditions = [c if dtype_of(c) == np.bool_ else not_equal(c, 0) for c in conditions]
     if len(funclist) == len(conditions) + 1:
         covered = conditions[0]

@@ -14,12 +14,7 @@ import numpy as np
 from nnmath_core._ext._autodiff import Tracer, value_of
 from nnmath_core.autodiff.ops.compare import (
     equal,
-    isnan,
-    less,
-    less_equal,
-    logical_and,
     logical_not,
-    logical_or,
 )
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
@@ -39,7 +34,8 @@ from nnmath_core.autodiff.ops.reduce import any as any_of, diff, max, min, sum
 from nnmath_core.autodiff.ops.shape import cast, ravel, reshape_p, stop_gradient
 from nnmath_core.autodiff.ops.spacing import linspace
 from nnmath_core.autodiff.primitive import Primitive, sample
-from nnmath_core.checks import require_in
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.errors import DtypeError, ShapeError
 
 __all__ = [
     "bincount",
@@ -55,24 +51,39 @@ __all__ = [
 
 
 # ---------------------------------------------------------------------------------------------- sorted arrays
-def _before(a: Any, v: Any, side: str) -> Any:
+def _before(xp: Any, a: Any, v: Any, side: str) -> Any:
     """Where an entry of a stands before v in a sorted array; NaN is last."""
-    before = less(a, v) if side == "left" else less_equal(a, v)
-    last = isnan(v) if side == "right" else logical_and(isnan(v), logical_not(isnan(a)))
-    return logical_or(before, last)
+    if side == "left":
+        return (a < v) | (xp.isnan(v) & ~xp.isnan(a))
+    return (a <= v) | xp.isnan(v)
+
+
+def _searchsorted_forward(be: Any, a: Any, v: Any, *, side: str) -> Any:
+    if a.ndim == 1:
+        return be.xp.searchsorted(a, v, side=side)
+    return _bisected(be.xp, a, v.reshape(*a.shape[:-1], -1), side).reshape(v.shape)
+
+
+def _bisected(xp: Any, a: Any, v: Any, side: str) -> Any:
+    """The places of v in the rows of a, by halving all intervals at once."""
+    n = a.shape[-1]
+    low, high = xp.zeros(v.shape, np.intp), xp.full(v.shape, n, np.intp)
+    for _ in builtins.range(n.bit_length()):
+        middle = (low + high) // 2
+        x = xp.take_along_axis(a, xp.minimum(middle, n - 1), axis=-1)
+        behind = (low < high) & _before(xp, x, v, side)
+        low, high = xp.where(behind, middle + 1, low), xp.where(behind, high, middle)
+    return low
 
 
 def _batch_searchsorted(on: Any, values: Any, size: int, *, side: str) -> Any:
-    if not on[0]:
-        return searchsorted_p(values[0], values[1], side=side)
-    a, v = all_batched(on, values, size)  # sorted arrays of their own: count
-    a = reshape_p(a, shape=(size, *(1 for _ in shape_of(v)[1:]), shape_of(a)[-1]))
-    return sum(_before(a, v[..., None], side), -1)
+    a, v = all_batched(on, values, size) if on[0] or ndim_of(values[0]) > 1 else values
+    return searchsorted_p(a, v, side=side)
 
 
 searchsorted_p = Primitive(
     "searchsorted",
-    forward=lambda be, a, v, *, side: be.xp.searchsorted(a, v, side=side),
+    forward=_searchsorted_forward,
     differentiable=False,
     shape=lambda a, v, *, side: Aval(shape_of(v), np.dtype(np.intp)),
     batch=_batch_searchsorted,
@@ -80,8 +91,11 @@ searchsorted_p = Primitive(
         sample(np.sort(d.normal(5)), d.normal(3, 4), side="left"),
         sample(np.array([-1.0, 0.5, 0.5, 2.0]), np.array([0.5, -1.0, 3.0]), side="right"),
         sample(np.array([-1.0, 0.5, 0.5, 2.0]), np.array([0.5, -2.0, 2.0]), side="left"),
+        sample(np.sort(d.normal(2, 5)), d.normal(2, 3, 2), side="left"),
+        sample(np.array([[0.5, 0.5, 2.0], [1.0, 2.0, 3.0]]), np.array([0.5, 4.0]), side="right"),
     ],
 )
+"""Places of v in a sorted array; or, where ``a`` has more axes, in its rows, whose leading axes are the first of v."""
 
 
 @numpys(np.searchsorted)
@@ -93,7 +107,17 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
         raise ValueError(f"searchsorted: `a` must have one axis, got shape {shape_of(a)}.")
     a = a if sorter is None else take(a, sorter, 0)
     side = "left" if side in ("l", "L") else "right" if side in ("r", "R") else side
-    return searchsorted_p(stop_gradient(a), stop_gradient(v), side=side)
+    a, v = stop_gradient(a), stop_gradient(v)
+    if is_traced(a, v) and is_text(a, v):
+        raise DtypeError(
+            sentence("searchsorted", "a` and `v", "numbers, since they are traced", "text")
+        )
+    return searchsorted_p(a, v, side=side)
+
+
+def is_text(*xs: Any) -> bool:
+    """Whether any operand is text, or an array of it, which no number equals."""
+    return builtins.any(dtype_of(x).kind in "SU" for x in xs)
 
 
 @numpys(np.digitize)
@@ -181,6 +205,10 @@ def histogram2d(
     weights: Any = None,
 ) -> Any:
     """NumPy's ``histogram2d``: linear in ``weights``; the edges follow the ends of the data."""
+    x, y = as_operand(x), as_operand(y)
+    if ndim_of(x) != 1 or shape_of(x) != shape_of(y):
+        wanted, got = "of one axis and one length", f"shapes {shape_of(x)} and {shape_of(y)}"
+        raise ShapeError(sentence("histogram2d", "x` and `y", wanted, got))
     if hasattr(bins, "__len__") and len(bins) not in (1, 2):
         bins = [bins, bins]  # edges for both
     several = _for_each(bins, 2)
@@ -193,11 +221,7 @@ def histogramdd(
     sample: Any, bins: Any = 10, range: Any = None, density: bool | None = None, weights: Any = None
 ) -> Any:
     """NumPy's ``histogramdd``: linear in ``weights``; the edges follow the ends of the data."""
-    columns = (
-        list(sample)
-        if isinstance(sample, (list, tuple))
-        else [sample[:, k] for k in _columns(sample)]
-    )
+    columns = _columns(sample)
     several = _for_each(bins, len(columns))
     (count,), edges = _histogram("histogramdd", columns, several, range, density, weights)
     return count, tuple(edges)
@@ -209,15 +233,25 @@ def _for_each(bins: Any, count: int) -> list[Any]:
     return each * count if len(each) == 1 else each
 
 
-def _columns(x: Any) -> Any:
-    return np.arange(shape_of(x)[1]).tolist()
+def _columns(sample: Any) -> list[Any]:
+    """The coordinates of the points: the entries of a list, the columns of a matrix, or one vector."""
+    if isinstance(sample, (list, tuple)) and any(map(ndim_of, map(as_operand, sample))):
+        return list(sample)
+    sample = as_operand(sample)
+    if ndim_of(sample) < 2:
+        return [ravel(sample)]
+    if ndim_of(sample) > 2:
+        wanted = "points as rows, or a list of coordinates"
+        raise ShapeError(sentence("histogramdd", "sample", wanted, f"shape {shape_of(sample)}"))
+    return [sample[:, k] for k in range(shape_of(sample)[1])]
 
 
 def _histogram(who: str, columns: Any, bins: Any, ranges: Any, density: Any, weights: Any) -> Any:
     """Weights summed in the cells of a grid: places and edges are NumPy's, of plain numbers."""
     data = [np.ravel(require_value(f"np.{who}", c)) for c in columns]
     sample = np.stack(data, 1)
-    if len(data) == 1:
+    one = who == "histogram"  # it counts in integers, and knows rules for the number of bins
+    if one:
         edges = [
             np.histogram_bin_edges(data[0], _plain_bins(bins[0]), ranges[0] if ranges else None)
         ]
@@ -233,9 +267,9 @@ def _histogram(who: str, columns: Any, bins: Any, ranges: Any, density: Any, wei
     (at,) = shown.nonzero()
     if weights is None:
         count: Any = np.bincount(cell[at], minlength=math.prod(shape))
-        count = count if len(data) == 1 else count.astype(float)
+        count = count if one else count.astype(float)
     else:
-        w = as_operand(weights) if len(data) == 1 else _double(weights)
+        w = as_operand(weights) if one else _double(weights)
         w = take(ravel(w), at, 0)
         count = scatter_add_p(w, cell[at], axis=0, shape=(math.prod(shape),))
     count = reshape_p(count, shape=shape)
@@ -267,7 +301,7 @@ def isin(
     tests = stop_gradient(ravel(as_operand(test_elements)))
     if not is_traced(element, tests):
         return np.isin(element, tests, assume_unique, invert, kind=kind)
-    if shape_of(tests)[0] == 0:
+    if shape_of(tests)[0] == 0 or is_text(element, tests):
         return constant(element, shape_of(element), invert, np.bool_)
     found = any_of(equal(element[..., None], tests), -1)
     return logical_not(found) if invert else found

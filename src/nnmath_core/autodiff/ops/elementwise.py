@@ -339,7 +339,7 @@ hypot = Primitive(
 # ---------------------------------------------------------------------------------------------- exp and log
 exp = _unary("exp", lambda g, xs, y: g * y, keeps="y")
 exp2 = _unary("exp2", lambda g, xs, y: g * (math.log(2.0) * y), keeps="y")
-expm1 = _unary("expm1", lambda g, xs, y: g * (y + 1.0), keeps="y")
+expm1 = _unary("expm1", lambda g, xs, y: g * exp(xs[0]), keeps="0")  # y + 1 would cancel beside -1
 log = _unary(
     "log",
     lambda g, xs, y: g / xs[0],

@@ -5,10 +5,13 @@ The Cholesky factor and Q conjugate, so their rules do too; QR has the diagonal 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.linalg
 
 from nnmath_core._ext._autodiff import alias, mark_fresh
+from nnmath_core.autodiff.ops.compare import equal, logical_and
 from nnmath_core.autodiff.ops.contract import matmul
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
@@ -24,7 +27,7 @@ from nnmath_core.autodiff.ops.join import concatenate
 from nnmath_core.autodiff.ops.linalg import solve_triangular_p, tril, triu
 from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.select import where
-from nnmath_core.autodiff.ops.shape import imag, matrix_transpose
+from nnmath_core.autodiff.ops.shape import imag, matrix_transpose, stop_gradient
 from nnmath_core.autodiff.ops.stacks import (
     adjoint,
     each_batched,
@@ -37,7 +40,7 @@ from nnmath_core.autodiff.ops.stacks import (
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
 from nnmath_core.errors import TraceError
 
-__all__ = ["cholesky", "lu_p", "qr", "qr_p"]
+__all__ = ["cholesky", "lu_p", "order_of_pivots_p", "pivots_p", "qr", "qr_p"]
 
 
 # ---------------------------------------------------------------------------------------------- Cholesky
@@ -106,16 +109,31 @@ def _right_upper(x, r):
     )
 
 
+def _open_pivots(r, free):
+    """An upper triangle with NaN for zeros on its diagonal, which have no derivative; ``free``: 1 for the last one."""
+    n = shape_of(r)[-1]
+    if not n:
+        return r
+    last = np.zeros((n, n), bool)
+    last[-1, -1] = free
+    nought = equal(stop_gradient(r), 0)
+    r = where(logical_and(nought, beside(r, last)), 1.0, r)
+    return where(logical_and(nought, beside(r, np.eye(n, dtype=bool) & ~last)), math.nan, r)
+
+
 def _qr_forward(t, xs, ys):
     # dA = dQ R + Q dR with Q^H dQ skew and dR upper triangular: the lower part of Q^H dA inv(R) decides
     q, r = ys
-    moved = _right_upper(t, r)
+    # of a square real matrix nothing is divided by the last pivot: it may be 0
+    free = shape_of(q)[-2] == shape_of(q)[-1] and dtype_of(q).kind != "c"
+    moved = _right_upper(t, _open_pivots(r, free))
     inner = matmul(adjoint(q), moved)
     low = tril(inner, -1)
     turn = low - adjoint(low)
     if dtype_of(q).kind == "c":  # the diagonal of R stays real
         turn = turn + where(eye_mask(inner, shape_of(inner)[-1]), imag(inner) * 1j, 0)
-    return moved + matmul(q, turn - inner), matmul(triu(inner - turn), r)
+    dr = triu(matmul(adjoint(q), t) - matmul(turn, r))
+    return (matmul(q, turn) if free else moved + matmul(q, turn - inner)), dr
 
 
 def _tall(d, m, n, *batch):
@@ -134,7 +152,7 @@ qr_p = Primitive(
     ),
     batch=each_batched(lambda: qr_p),
     samples=lambda d: [sample(_tall(d, 3, 3)), sample(_tall(d, 3, 2, 2))],
-    domain="at least as many rows as columns, which are independent",
+    domain="at least as many rows as columns, which are independent (of a square real matrix all but the last)",
     library="cusolver",
 )
 QRResult = type(np.linalg.qr(np.eye(1)))
@@ -171,6 +189,10 @@ def _lu_host(be, a):
 
 
 def _lu_by_lapack(a):
+    m, n = a.shape[-2:]
+    if not m or not n:
+        order = np.broadcast_to(np.arange(m), a.shape[:-1]).copy()
+        return order, a[..., :, :0].copy(), a[..., :0, :].copy()
     p, low, up = scipy.linalg.lu(a, p_indices=True, check_finite=False)  # a = low[p] @ up
     return np.argsort(p, axis=-1).astype(np.int64), low, up
 
@@ -214,10 +236,14 @@ def _lu_forward(t, xs, ys):
     k = shape_of(low)[-1]
     t = take_along_axis(t, order[..., None], -2)
     low1, up1 = low[..., :k, :], up[..., :, :k]
-    inner = solve_triangular_p(low1, _right_upper(t[..., :k, :k], up1), lower=True, unit=True)
-    dlow, dup = matmul(low1, tril(inner, -1)), matmul(triu(inner), up1)
+    # what belongs to the pivots before a zero has a derivative; the last pivot divides the rows below alone
+    inner = _right_upper(t[..., :k, :k], _open_pivots(up1, True))
+    inner = tril(solve_triangular_p(low1, inner, lower=True, unit=True), -1)
+    dlow = tril(matmul(low1, inner), -1)
+    dup = triu(solve_triangular_p(low1, t[..., :k, :k] - matmul(dlow, up1), lower=True, unit=True))
     if m > k:
-        below = _right_upper(t[..., k:, :] - matmul(low[..., k:, :], dup), up1)
+        below = t[..., k:, :] - matmul(low[..., k:, :], dup)
+        below = _right_upper(below, _open_pivots(up1, False))
         dlow = concatenate([dlow, below], -2)
     if n > k:
         rest = t[..., :, k:] - matmul(dlow, up[..., :, k:])
@@ -242,3 +268,56 @@ lu_p = Primitive(
     library="cusolver",
 )
 """Rows in the order of the pivots, L with ones on its diagonal, U: a[order] = L U."""
+
+
+def _pivots(be, order, *, k):
+    xp = be.xp
+    places = xp.arange(order.shape[-1])
+    rows = xp.broadcast_to(places, order.shape)
+    out = xp.zeros((*order.shape[:-1], k), np.int32)
+    for i in range(k):
+        at = xp.argmax(rows == order[..., i : i + 1], axis=-1)[..., None]
+        out[..., i] = at[..., 0]
+        rows = xp.where(places == at, rows[..., i : i + 1], rows)
+        rows = xp.where(places == i, order[..., i : i + 1], rows)
+    return out
+
+
+pivots_p = Primitive(
+    "pivots",
+    forward=_pivots,
+    differentiable=False,
+    shape=lambda order, *, k: Aval((*order.shape[:-1], k), np.dtype(np.int32)),
+    batch=lambda on, v, size, *, k: pivots_p(v[0], k=k),
+    samples=lambda d: [
+        sample(np.array([2, 0, 3, 1]), k=4),
+        sample(np.array([[1, 2, 0], [2, 1, 0]]), k=2),
+    ],
+)
+"""The order of the rows as LAPACK's exchanges: row i with row pivots[i], for the first k in turn."""
+
+
+def _order_of_pivots(be, pivots):
+    xp = be.xp
+    n = pivots.shape[-1]
+    rows = xp.arange(n)
+    order = xp.broadcast_to(rows, pivots.shape).astype(np.int64)
+    for i in range(n):
+        j = pivots[..., i : i + 1]
+        swapped = xp.where(rows == i, j, xp.where(rows == j, i, rows))
+        order = xp.take_along_axis(order, swapped, axis=-1)
+    return order
+
+
+order_of_pivots_p = Primitive(
+    "order_of_pivots",
+    forward=_order_of_pivots,
+    differentiable=False,
+    shape=lambda pivots: Aval(pivots.shape, np.dtype(np.int64)),
+    batch=lambda on, v, size: order_of_pivots_p(v[0]),
+    samples=lambda d: [
+        sample(np.array([2, 2, 3, 3], np.int32)),
+        sample(np.array([[1, 2, 2], [2, 1, 2]], np.int32)),
+    ],
+)
+"""The inverse of `pivots` of a square matrix: the order of the rows that the exchanges make."""

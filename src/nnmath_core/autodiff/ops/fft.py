@@ -33,7 +33,7 @@ from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.shape import cast
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import sentence
-from nnmath_core.errors import DtypeError
+from nnmath_core.errors import DtypeError, ShapeError
 
 __all__ = [
     "fft",
@@ -390,20 +390,26 @@ def irfft2(a, s=None, axes=(-2, -1), norm=None, out=None):
 
 
 # ---------------------------------------------------------------------------------------------- shifts
-def _shifted(x, axes, by):
+def _shifted(who, x, axes, by):
+    x = as_operand(x)
     n = ndim_of(x)
     axes = range(n) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
-    axes = tuple(normal_axis("fftshift", i, n) for i in axes)
+    axes = tuple(normal_axis(who, i, n) for i in axes)
+    if not axes:
+        advice = "There is nothing to shift: use x itself."
+        raise ShapeError(
+            sentence(who, "x", "an array, shifted along one axis or more", "no axes", advice)
+        )
     return roll(x, tuple(by(shape_of(x)[i]) for i in axes), axes)
 
 
 @_numpys
 def fftshift(x, axes=None):
     """NumPy's ``fft.fftshift``: frequency 0 in the middle."""
-    return _shifted(x, axes, lambda n: n // 2)
+    return _shifted("fftshift", x, axes, lambda n: n // 2)
 
 
 @_numpys
 def ifftshift(x, axes=None):
     """NumPy's ``fft.ifftshift``: the inverse of `fftshift`."""
-    return _shifted(x, axes, lambda n: -(n // 2))
+    return _shifted("ifftshift", x, axes, lambda n: -(n // 2))

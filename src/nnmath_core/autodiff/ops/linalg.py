@@ -6,6 +6,10 @@ these functions are holomorphic.
 
 from __future__ import annotations
 
+import itertools
+import math
+import string
+
 import numpy as np
 import scipy.linalg
 
@@ -124,37 +128,101 @@ def inv(a):
 
 
 # ---------------------------------------------------------------------------------------------- determinants
-def _cofactors(be, a):
-    """The matrix of cofactors, det(a) inv(a).T, through singular values, so that it exists where a is singular."""
+def _without(xp, s, order):
+    """For each choice of ``order`` different entries of s the product of the others; 0 where two of them are one."""
+    n, lead = s.shape[-1], s.shape[:-1]
+    places = [xp.reshape(xp.arange(n), (n,) + (1,) * (order - 1 - m)) for m in range(order)]
+    several = xp.zeros((n,) * order, bool)
+    for p, q in itertools.combinations(places, 2):
+        several = several | (p == q)
+    info = np.finfo(s.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        whole = xp.prod(s, axis=-1)
+        ends = [whole, xp.min(s, axis=-1) ** order, xp.max(s, axis=-1) ** order]
+    if all(bool(xp.all((e > info.tiny / info.eps) & (e < info.max))) for e in ends):
+        out = xp.reshape(whole, (*lead, *(1,) * order))
+        for m in range(order):
+            out = out / xp.reshape(s, (*lead, *(1,) * m, n, *(1,) * (order - 1 - m)))
+    else:  # nothing is divided by a zero, and no quotient of two numbers out of range is taken
+        out = xp.ones((*lead, *(n,) * order), s.dtype)
+        for j in range(n):
+            chosen = several & False
+            for p in places:
+                chosen = chosen | (p == j)
+            out = out * xp.where(chosen, 1, xp.reshape(s[..., j], (*lead, *(1,) * order)))
+    return xp.where(several, xp.zeros_like(out), out)
+
+
+def _odd(order):
+    """Whether a permutation is odd: by the pairs that it turns round."""
+    return sum(a > b for a, b in itertools.combinations(order, 2)) % 2
+
+
+def _cofactors_of_diagonal(xp, s, ts):
+    """Derivative of the cofactors at the diagonal matrix of s along all of ts: of order len(ts)."""
+    n, order = s.shape[-1], len(ts) + 1
+    others = _without(xp, s, order)
+    letters = string.ascii_lowercase[:order]
+    out = xp.zeros((*s.shape, n), np.result_type(s, *ts))
+    diagonal = xp.arange(n)
+    # det is the sum over permutations; each direction takes one of the rows, s those that stay in their place
+    for turn in itertools.permutations(range(order)):
+        columns = [letters[k] for k in turn]
+        taken = [f"...{r}{c}" for r, c in zip(letters[1:], columns[1:], strict=True)]
+        to = letters[0] + (columns[0] if turn[0] else "")
+        part = xp.einsum(f"{','.join(['...' + letters, *taken])}->...{to}", others, *ts)
+        part = -part if _odd(turn) else part
+        if turn[0]:
+            out = out + part
+        else:
+            out[..., diagonal, diagonal] += part
+    return out
+
+
+def _cofactors(be, a, *ts):
+    """Through singular values: cof(u s vh) = cof(u) cof(s) cof(vh), and that of a unitary u is det(u) conj(u)."""
     xp = be.xp
-    u, s, vt = xp.linalg.svd(a)
-    n = a.shape[-1]
-    sign = xp.linalg.det(u) * xp.linalg.det(vt)
-    # product of the other singular values, for each
-    others = xp.ones_like(s)
-    for i in range(n):
-        rest = xp.concatenate([s[..., :i], s[..., i + 1 :]], axis=-1)
-        others[..., i] = xp.prod(rest, axis=-1)
-    # inv(a).T = conj(u) s**-1 conj(vt)
-    return sign[..., None, None] * xp.conj(xp.matmul(u * others[..., None, :], vt))
+    dtype = floating_dtype(a, *ts)
+    if len(ts) >= a.shape[-1]:  # the entries are polynomials of degree n - 1
+        return xp.zeros(a.shape, dtype)
+    known = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None, None]
+    u, s, vh = xp.linalg.svd(xp.where(known, a, xp.zeros_like(a)))
+    uh, v = xp.conj(xp.swapaxes(u, -1, -2)), xp.conj(xp.swapaxes(vh, -1, -2))
+    inner = _cofactors_of_diagonal(xp, s, [xp.matmul(uh, xp.matmul(t, v)) for t in ts])
+    sign = (xp.linalg.det(u) * xp.linalg.det(vh))[..., None, None]
+    y = sign * xp.matmul(xp.conj(u), xp.matmul(inner, xp.conj(vh)))
+    return xp.where(known, y, math.nan).astype(dtype)
 
 
-def _cofactors_forward(t, xs, y):
-    it = matrix_transpose(inv_p(xs[0]))
-    return matrix_sum(it * t, keepdims=True) * y - matmul(matmul(it, matrix_transpose(t)), y)
+def _cofactors_slope(t, xs, y, *, i):
+    """Rule in both modes: all derivatives of a determinant are symmetric in their directions."""
+    return cofactors_p(*xs, t) if i == 0 else cofactors_p(*xs[:i], t, *xs[i + 1 :])
 
 
 cofactors_p = Primitive(
     "cofactors",
     forward=_cofactors,
-    jvp=(_cofactors_forward,),
-    keeps=("0y",),
-    shape=lambda a: Aval(a.shape, floating_dtype(a)),
+    variadic=True,
+    vjp=(_cofactors_slope,),
+    jvp=(_cofactors_slope,),
+    keeps=("*",),
+    shape=lambda a, *ts: Aval(a.shape, floating_dtype(a, *ts)),
     batch=each_batched(lambda: cofactors_p),
-    samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 2) + 0.3 * d.normal(2, 2, 2))],
-    domain="square; the derivative where invertible",
+    samples=lambda d: [
+        sample(d.spd(3)),
+        sample(d.spd(2, 2) + 0.3 * d.normal(2, 2, 2)),
+        sample(d.spd(3), d.normal(3, 3)),
+        sample(d.spd(3, 2), d.normal(2, 3, 3), d.normal(2, 3, 3)),
+    ],
+    domain="square",
     library="cusolver",
 )
+"""The matrix of cofactors, det(a) inv(a).T, and with more operands its derivative along all of them.
+
+They are polynomials of the entries, and so computed, singular matrices included: a derivative of order k takes O(n^3)
+for k < 2 and O(n^(k + 1)) time and memory beyond.
+"""
+
 det_p = Primitive(
     "det",
     forward="linalg.det",
@@ -171,22 +239,53 @@ det_p = Primitive(
             ([[4.0, -2.0], [-2.0, 1.0]],),
         )
     ],
-    domain="square; the second derivative where invertible",
+    domain="square",
     library="cusolver",
 )
 
 
 @implements(np.linalg.det)
 def det(a):
-    """NumPy's ``linalg.det``; the gradient is the matrix of cofactors, singular matrices included."""
+    """NumPy's ``linalg.det``; the gradient is the matrix of cofactors, in all orders at singular matrices, too."""
     square_last("det", a)
     return det_p(a)
+
+
+def _inverse_or_limit(be, a):
+    """The inverse; of a singular matrix det(a) -> 0 in cof(a).T / det(a): infinite, NaN where the cofactor is 0."""
+    xp = be.xp
+    try:
+        return xp.linalg.inv(a)
+    except np.linalg.LinAlgError:
+        singular = (xp.linalg.slogdet(a)[0] == 0)[..., None, None]
+    n, a = a.shape[-1], a.astype(floating_dtype(a))
+    adjugate = xp.swapaxes(_cofactors(be, a), -1, -2)
+    size = xp.linalg.norm(a, axis=(-2, -1), keepdims=True)
+    small = 4 * n * float(np.finfo(a.dtype).eps) * size ** (n - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = xp.where(xp.abs(adjugate) <= small, xp.zeros_like(adjugate), adjugate) / 0.0
+    return xp.where(singular, limit, xp.linalg.inv(xp.where(singular, xp.eye(n, dtype=a.dtype), a)))
+
+
+inverse_or_limit_p = Primitive(
+    "inverse_or_limit",
+    forward=_inverse_or_limit,
+    vjp=(_inverse_back,),
+    jvp=(lambda t, xs, y: -matmul(matmul(y, t), y),),
+    keeps=("y",),
+    shape=lambda a: Aval(a.shape, floating_dtype(a)),
+    batch=each_batched(lambda: inverse_or_limit_p),
+    samples=lambda d: [sample(d.spd(3)), sample(d.spd(2, 4) + 0.3 * d.normal(4, 2, 2))],
+    domain="square, invertible",
+    library="cusolver",
+)
+"""The inverse of rules whose function has a value where there is none."""
 
 
 # d log(det a) = trace(inv(a) da): its real part belongs to log|det a|, its imaginary part to the sign
 def _slogdet_back(gs, xs, ys):
     turn, growth = gs
-    it = matrix_transpose(inv_p(xs[0]))
+    it = matrix_transpose(inverse_or_limit_p(xs[0]))
     if turn is not None and dtype_of(xs[0]).kind == "c":
         turned = imag(turn * ys[0]) * 1j
         growth = turned if growth is None else growth + turned
@@ -194,7 +293,7 @@ def _slogdet_back(gs, xs, ys):
 
 
 def _slogdet_forward(t, xs, ys):
-    c = matrix_sum(t * matrix_transpose(inv_p(xs[0])))
+    c = matrix_sum(t * matrix_transpose(inverse_or_limit_p(xs[0])))
     if dtype_of(xs[0]).kind == "c":
         return ys[0] * (imag(c) * 1j), real(c)
     return constant(c, shape_of(ys[0]), 0, dtype_of(ys[0])), c

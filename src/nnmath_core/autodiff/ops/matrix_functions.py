@@ -19,6 +19,7 @@ from nnmath_core.autodiff.ops.conventions import (
     Aval,
     all_batched,
     beside,
+    constant,
     dtype_of,
     floating_dtype,
     shape_of,
@@ -31,7 +32,15 @@ from nnmath_core.autodiff.ops.stacks import adjoint, each_batched, square_last
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.errors import DomainError, DtypeError
 
-__all__ = ["expm_p", "logm_p", "matrix_power", "polar_p", "sqrtm_p", "sylvester_p"]
+__all__ = [
+    "expm_frechet_p",
+    "expm_p",
+    "logm_p",
+    "matrix_power",
+    "polar_p",
+    "sqrtm_p",
+    "sylvester_p",
+]
 
 
 # ------------------------------------------------------------------------------------------------ integer powers
@@ -127,6 +136,72 @@ expm_p = Primitive(
 )
 
 
+def _expm_frechet_host(be, a, e):
+    xp, n, dtype = be.xp, a.shape[-1], floating_dtype(a, e)
+    if xp is not np:
+        zero = xp.zeros(a.shape, dtype)
+        rows = [xp.concatenate(pair, axis=-1) for pair in ((a.astype(dtype), e), (zero, a))]
+        block = _expm_by_squaring(xp, xp.concatenate(rows, axis=-2))
+        return _expm_by_squaring(xp, a), block[..., :n, n:]
+    y, x = np.empty(a.shape, floating_dtype(a)), np.empty(e.shape, dtype)
+    for i in np.ndindex(*a.shape[:-2]):
+        y[i], x[i] = _expm_pair(a[i].astype(np.result_type(a, float)), e[i])
+    return y, x
+
+
+def _expm_pair(a, e):
+    if not (np.isfinite(a).all() and np.isfinite(e).all()):
+        return math.nan, math.nan
+    return scipy.linalg.expm_frechet(a, e) if a.size else (a, e)
+
+
+def _expm_slope(a, t):
+    return expm_frechet_p(a, t)[1]
+
+
+def _expm_second(a, e, t):
+    """The second derivative along e and t: the derivative of the corner of exp [[a, e], [0, a]]."""
+    n = shape_of(a)[-1]
+    return _expm_slope(_beside_below(a, e), _block_diagonal(t))[..., :n, n:]
+
+
+def _block_diagonal(t):
+    zero = t * 0
+    return concatenate([concatenate([t, zero], -1), concatenate([zero, t], -1)], -2)
+
+
+def _expm_frechet_back(gs, xs, ys):
+    (gy, gx), (at, et) = gs, map(matrix_transpose, xs)
+    parts = [] if gy is None else [_expm_slope(at, gy)]
+    parts += [] if gx is None else [_expm_second(at, et, gx)]
+    return sum(parts[1:], parts[0])
+
+
+expm_frechet_p = Primitive(
+    "expm_frechet",
+    forward=_expm_frechet_host,
+    outputs="all",
+    vjp=(
+        _expm_frechet_back,
+        lambda gs, xs, ys: None if gs[1] is None else _expm_slope(matrix_transpose(xs[0]), gs[1]),
+    ),
+    jvp=(
+        lambda t, xs, ys: (_expm_slope(xs[0], t), _expm_second(xs[0], xs[1], t)),
+        lambda t, xs, ys: (constant(t, shape_of(t), 0, dtype_of(ys[0])), _expm_slope(xs[0], t)),
+    ),
+    keeps=("01", "0"),
+    shape=lambda a, e: (Aval(a.shape, floating_dtype(a)), Aval(e.shape, floating_dtype(a, e))),
+    batch=each_batched(lambda: expm_frechet_p),
+    samples=lambda d: [
+        sample(0.5 * d.normal(3, 3), d.normal(3, 3)),
+        sample(0.5 * d.normal(2, 2, 2), d.normal(2, 2, 2)),
+    ],
+    domain="square",
+    library="cusolver",
+)
+"""The exponential of a, and its derivative along e, by squaring of both; SciPy's algorithm."""
+
+
 # ------------------------------------------------------------------------------------------------ Sylvester
 def _sylvester_host(be, a, b, q):
     xp = be.xp
@@ -193,6 +268,14 @@ def _real_like(who, y, a):
     return y.astype(np.result_type(a.dtype, np.float32), copy=False)
 
 
+def _real_root(y, a):
+    """A root whose imaginary part comes from a negative eigenvalue that is a rounding error of 0: its real part."""
+    if a.dtype.kind == "c" or y.dtype.kind != "c" or not np.all(np.isfinite(y)):
+        return y
+    error = np.abs(np.matmul(y.real, y.real) - a).max()
+    return y.real if error <= 4 * len(a) * np.finfo(a.dtype).eps * np.abs(a).max() else y
+
+
 def _each_by(f, who):
     def host(a):
         if a.dtype.kind not in "fc":
@@ -207,7 +290,7 @@ def _each_by(f, who):
     return host
 
 
-_sqrtm_lapack = _each_by(scipy.linalg.sqrtm, "sqrtm")
+_sqrtm_lapack = _each_by(lambda a: _real_root(np.asarray(scipy.linalg.sqrtm(a)), a), "sqrtm")
 _logm_lapack = _each_by(scipy.linalg.logm, "logm")
 
 
@@ -228,11 +311,75 @@ def _sqrtm_by_newton(xp, a):
     return y
 
 
+def _root_slope_host(be, y, t):
+    xp = be.xp
+    dtype = np.result_type(y.dtype, t.dtype, np.float32)
+    if xp is not np:
+        return _sylvester_by_kronecker(xp, y.astype(dtype), y.astype(dtype), t.astype(dtype))
+    out = np.empty(t.shape, dtype)
+    for i in np.ndindex(*t.shape[:-2]):
+        out[i] = _root_slope(y[i], t[i]) if t[i].size else t[i]
+    return out
+
+
+def _root_slope(y, t):
+    """Solve y x + x y = t; along the null space of y that is a division by 0."""
+    finite = np.isfinite(y).all() and np.isfinite(t).all()
+    u, s, vh = np.linalg.svd(np.where(np.isfinite(y), y, 0))
+    n, eps = len(y), np.finfo(s.dtype).eps
+    null = s <= 4 * n * eps * s[0]
+    if finite and not null.any():
+        return scipy.linalg.solve_sylvester(y, y, t)
+    right, left = vh[null].conj().T, u[:, null].conj().T
+    between = left @ right
+    if not finite or np.linalg.cond(between) > 1 / np.sqrt(eps):  # of a Jordan block: no root
+        return np.full(t.shape, np.nan, np.result_type(y, t))
+    p = right @ np.linalg.solve(between, left)  # the projector to the null space along the range
+    q, moved = np.eye(n, dtype=p.dtype) - p, y + p
+    inside = p @ t @ p
+    x = scipy.linalg.solve_sylvester(moved, moved, q @ t @ q)
+    x = x + np.linalg.solve(moved, q @ t @ p) + np.linalg.solve(moved.T, (p @ t @ q).T).T
+    touched = np.abs(p).max(1)[:, None] * np.abs(p).max(0) > 4 * n * eps * np.abs(p).max() ** 2
+    inside = np.where(np.abs(inside) > 4 * n * eps * np.abs(t).max(), inside, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(touched, inside / 0.0, x)
+
+
+root_slope_p = Primitive(
+    "root_slope",
+    forward=_root_slope_host,
+    vjp=(
+        lambda g, xs, x: _root_slope_back(g, xs, x),
+        lambda g, xs, x: root_slope_p(matrix_transpose(xs[0]), g),
+    ),
+    jvp=(
+        lambda t, xs, x: -root_slope_p(xs[0], matmul(t, x) + matmul(x, t)),
+        lambda t, xs, x: root_slope_p(xs[0], t),
+    ),
+    keeps=("0y", "0"),
+    shape=lambda y, t: Aval(t.shape, floating_dtype(y, t)),
+    batch=lambda on, v, size: root_slope_p(*all_batched(on, v, size)),
+    samples=lambda d: [
+        sample(d.spd(3) + 0.2 * d.normal(3, 3), d.normal(3, 3)),
+        sample(d.spd(2, 2), d.normal(2, 2, 2)),
+    ],
+    domain="square; no two eigenvalues of y have the sum 0",
+    library="cusolver",
+)
+"""The derivative x of the root y of a matrix along t: y x + x y = t. Infinite, or NaN, along the null space of y."""
+
+
+def _root_slope_back(g, xs, x):
+    pulled = root_slope_p(matrix_transpose(xs[0]), g)
+    xt = matrix_transpose(x)
+    return -matmul(pulled, xt) - matmul(xt, pulled)
+
+
 sqrtm_p = Primitive(
     "sqrtm",
     forward=_sqrtm_host,
-    vjp=(lambda g, xs, y: sylvester_p(matrix_transpose(y), matrix_transpose(y), g),),
-    jvp=(lambda t, xs, y: sylvester_p(y, y, t),),
+    vjp=(lambda g, xs, y: root_slope_p(matrix_transpose(y), g),),
+    jvp=(lambda t, xs, y: root_slope_p(y, t),),
     keeps=("y",),
     shape=lambda a: Aval(a.shape, floating_dtype(a)),
     batch=each_batched(lambda: sqrtm_p),

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from nnmath_core.autodiff.ops.axes import is_line_of_one
 from nnmath_core.autodiff.ops.compare import equal, isnan, logical_and, logical_not
 from nnmath_core.autodiff.ops.conventions import NO_VALUE, as_operand, dtype_of, is_traced
 from nnmath_core.autodiff.ops.elementwise import sqrt
@@ -95,6 +96,7 @@ def nancumprod(a, axis=None, dtype=None, out=None):
 def nanmean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=NO_VALUE):
     """NumPy's ``nanmean``; the derivative at NaN is 0, also where there is nothing else."""
     a, present = _without_nan(a, 0, dtype)
+    axis = None if is_line_of_one(a, axis) else axis
     return mean(a, axis, None, out, keepdims, where=_shown(present, where))
 
 
@@ -114,6 +116,7 @@ def nanvar(
     """NumPy's ``nanvar``: NaN where there are not more than ``ddof`` entries; the derivative at NaN is 0."""
     ddof = ddof if correction is NO_VALUE else correction
     a, present = _without_nan(a, 0, dtype)
+    axis = None if is_line_of_one(a, axis) else axis
     shown = _shown(present, where)
     v = var(a, axis, None, out, ddof, keepdims, where=shown, mean=mean)
     if dtype_of(a).kind not in "fc":

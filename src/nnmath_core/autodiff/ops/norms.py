@@ -245,6 +245,8 @@ def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
     if ndim_of(A) < 2:
         return cast(any(not_equal(A, 0)), np.int64)
     s = absolute(eigvalsh(A)) if hermitian else svdvals(A)
+    if not shape_of(s)[-1]:
+        return count_nonzero(s, -1)
     if tol is None:
         factor = (
             builtins.max(shape_of(A)[-2:]) * float(np.finfo(dtype_of(s)).eps)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import Tracer
-from nnmath_core.autodiff.ops.compare import equal, greater, greater_equal, less
+from nnmath_core._ext._autodiff import Tracer, value_of
+from nnmath_core.autodiff.ops.compare import (
+    equal,
+    greater,
+    greater_equal,
+    isnan,
+    less,
+    logical_and,
+    logical_not,
+)
 from nnmath_core.autodiff.ops.conventions import (
     as_operand,
     dtype_of,
+    is_known,
     ndim_of,
     normal_axes,
     normal_axis,
@@ -22,6 +31,7 @@ from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.reduce import diff, sum
 from nnmath_core.autodiff.ops.select import clip, where
 from nnmath_core.autodiff.ops.shape import (
+    broadcast_to,
     cast,
     floating,
     moveaxis,
@@ -40,6 +50,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     """NumPy's ``interp``: piecewise linear, with derivatives in x, xp, fp, left and right.
 
     At a knot the slope in x is that of the interval on its right, at the last knot that on its left; outside it is 0.
+    Where the heights or knots are infinite the values are NumPy's; a knot beside an infinite slope has slope 0 in x.
     """
     x, xp, fp = (as_operand(v) for v in (x, xp, fp))
     x, xp, fp = (cast(v, np.result_type(dtype_of(v), np.float64)) for v in (x, xp, fp))
@@ -63,22 +74,30 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     high = fp[-1] if right is None else right
     below, above = less(x, xp[0]), greater(x, xp[-1])
     if n == 1:
-        return where(below, low, where(above, high, fp[0] + 0 * (x - x)))
-    place = searchsorted_p(stop_gradient(xp), stop_gradient(x), side="right")
-    i = clip(place - 1, 0, n - 2)
-    start, slope = _pieces(x, xp, fp, i, place, n)
-    return where(below, low, where(above, high, start + slope))
+        inside = broadcast_to(fp[0], shape_of(x))
+    else:
+        place = searchsorted_p(stop_gradient(xp), stop_gradient(x), side="right")
+        inside = _between(x, xp, fp, clip(place - 1, 0, n - 2), place, n)
+    return where(below, low, where(above, high, inside))
 
 
-def _pieces(x, xp, fp, i, place, n):
-    """Value at the nearest knot, and slope times the distance from it; an interval without length has slope 0."""
-    x0, f0 = take(xp, i, 0), take(fp, i, 0)
-    width = take(xp, i + 1, 0) - x0
+def _between(x, xp, fp, i, place, n):
+    """Value at the nearest knot plus slope times the distance from it; an interval without length has slope 0."""
+    x0, f0, x1, f1 = take(xp, i, 0), take(fp, i, 0), take(xp, i + 1, 0), take(fp, i + 1, 0)
+    width = x1 - x0
     none = equal(width, 0)
-    slope = where(none, 0.0, (take(fp, i + 1, 0) - f0) / where(none, 1.0, width))
+    slope = where(none, 0.0, (f1 - f0) / where(none, 1.0, width))
     last = greater_equal(place, n)  # at and beyond the last knot: its value is exact there
-    start = where(last, fp[-1], f0)
-    return start, slope * (x - where(last, xp[-1], x0))
+    start, knot = where(last, fp[-1], f0), where(last, xp[-1], x0)
+    y = start + slope * (x - knot)
+    v = value_of(y)
+    if is_known(y) and isinstance(v, (np.ndarray, np.generic)) and not np.isnan(v).any():
+        return y
+    # infinite numbers: NumPy takes the value at a knot, then the line from the other end, then what both ends say
+    level = logical_and(equal(f0, f1), logical_not(isnan(x)))
+    other = f1 + slope * (x - x1)
+    other = where(logical_and(isnan(other), level), f0, other)
+    return where(isnan(y), where(equal(x, knot), start, other), y)
 
 
 # ---------------------------------------------------------------------------------------------- differences

@@ -7,6 +7,7 @@ import numpy as np
 from nnmath_core.autodiff.ops.conventions import (
     Aval,
     as_operand,
+    constant,
     dtype_of,
     methods,
     ndim_of,
@@ -19,6 +20,8 @@ from nnmath_core.autodiff.ops.join import stack
 from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, ravel
 from nnmath_core.autodiff.primitive import Primitive, sample
+from nnmath_core.checks import describe, sentence
+from nnmath_core.errors import ShapeError
 
 __all__ = [
     "argpartition",
@@ -48,6 +51,8 @@ def _partitioned(who, a, kth, axis):
         a, axis = ravel(a), 0
     axis = normal_axis(who, axis, ndim_of(a))
     kth = tuple(np.ravel(kth).tolist())
+    if 0 in shape_of(a):  # nothing to order: NumPy takes any kth
+        return a, constant(a, shape_of(a), 0, np.intp), axis
     n = shape_of(a)[axis]
     for k in kth:
         if not -n <= k < n:
@@ -73,11 +78,13 @@ def partition(a, kth, axis=-1, kind="introselect", order=None):
 @numpys(np.lexsort)
 def lexsort(keys, axis=-1):
     """NumPy's ``lexsort``: a stable sort by each key, the last one first in rank; it carries no derivative."""
-    keys = (
-        list(keys)
-        if isinstance(keys, (list, tuple))
-        else [keys[k] for k in range(shape_of(keys)[0])]
-    )
+    listed = isinstance(keys, (list, tuple))
+    if not (len(keys) if listed else ndim_of(keys) and shape_of(keys)[0]):
+        wanted = "a sequence of at least one key"
+        raise ShapeError(
+            sentence("lexsort", "keys", wanted, describe(keys), "Pass a tuple of arrays.")
+        )
+    keys = list(keys) if listed else [keys[k] for k in range(shape_of(keys)[0])]
     keys = [as_operand(k) for k in keys]
     s = np.broadcast_shapes(*map(shape_of, keys))
     if not s:

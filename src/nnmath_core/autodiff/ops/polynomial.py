@@ -23,7 +23,17 @@ from nnmath_core.autodiff.ops.join import concatenate, stack
 from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.reduce import sum
 from nnmath_core.autodiff.ops.sequences import convolve
-from nnmath_core.autodiff.ops.shape import atleast_1d, broadcast_to, cast, floating, real
+from nnmath_core.autodiff.ops.shape import (
+    atleast_1d,
+    broadcast_to,
+    cast,
+    floating,
+    imag,
+    real,
+    stop_gradient,
+)
+from nnmath_core.checks import sentence
+from nnmath_core.errors import ShapeError
 
 __all__ = [
     "poly",
@@ -44,6 +54,16 @@ def _coefficients(p):
     return atleast_1d(as_operand(np.asarray(p) if isinstance(p, np.poly1d) else p))
 
 
+def _listed(who, p):
+    """The coefficients for a function that takes no single number as a polynomial, since NumPy's does not."""
+    if ndim_of(as_operand(p)) == 0 and not isinstance(p, np.poly1d):
+        advice = "Write p[None], the constant polynomial."
+        raise ShapeError(
+            sentence(who, "p", "a sequence of coefficients", "a single number", advice)
+        )
+    return _coefficients(p)
+
+
 def _zeros(like, n, dtype=None):
     return constant(like, (n,), 0, dtype_of(like) if dtype is None else dtype)
 
@@ -51,11 +71,11 @@ def _zeros(like, n, dtype=None):
 @numpys(np.polyval)
 def polyval(p, x):
     """NumPy's ``polyval``, by Horner's rule; it has derivatives in the coefficients and in x."""
-    p, x = _coefficients(p), as_operand(x)
-    y = x * 0  # its dtype, when there are no coefficients
+    p, x = _listed("polyval", p), as_operand(x)
     n = shape_of(p)[0]
-    if n:
-        y = broadcast_to(p[0], np.broadcast_shapes(shape_of(p[0]), shape_of(x)))
+    if not n:
+        return constant(x, shape_of(x), 0, dtype_of(x))
+    y = stop_gradient(x) * 0 + p[0]  # NumPy begins with 0, so an infinite x is NaN
     for k in range(1, n):
         y = y * x + p[k]
     return y
@@ -85,8 +105,25 @@ def polysub(a1, a2):
 
 @numpys(np.polymul)
 def polymul(a1, a2):
-    """NumPy's ``polymul``: the convolution of the coefficients."""
-    return convolve(_coefficients(a1), _coefficients(a2))
+    """NumPy's ``polymul``: the convolution of the coefficients.
+
+    Leading zeros are dropped as NumPy drops them; under vmap and staging, where values are not known, they stay.
+    """
+    a, b = _coefficients(a1), _coefficients(a2)
+    for x in (a, b):
+        if ndim_of(x) != 1:
+            raise ValueError("Polynomial must be 1d only.")
+    a, b = (x if shape_of(x)[0] else _zeros(x, 1) for x in (a, b))
+    return convolve(a, b)[_leading_zeros(a) + _leading_zeros(b) :]
+
+
+def _leading_zeros(p):
+    """How many leading coefficients are known to be 0, but for the last one."""
+    if not is_known(p):
+        return 0
+    v = value_of(p)[:-1]
+    found = v.nonzero()[0]
+    return int(found[0]) if len(found) else len(v)
 
 
 @numpys(np.polydiv)
@@ -97,22 +134,26 @@ def polydiv(u, v):
     u, v = cast(u, dtype), cast(v, dtype)
     m, n = shape_of(u)[0] - 1, shape_of(v)[0] - 1
     scale = 1.0 / v[0]
-    rest, quotient = u, []
+    rest, quotient, cancelled = u, [], []
     for _ in range(m - n + 1):
         d = scale * rest[0]
         quotient.append(d)
         head = rest[: n + 1] - d * v
+        cancelled.append(head[:1])
         rest = concatenate([head[1:], rest[n + 1 :]])
     q = stack(quotient) if quotient else _zeros(u, 1)
-    return q, _trimmed(rest)
+    return q, _trimmed(cancelled, rest)
 
 
-def _trimmed(r):
-    """NumPy drops leading zeros of a remainder; without values they stay, and mean the same."""
-    if not shape_of(r)[0]:
-        return _zeros(r, 1)
-    if not is_known(r):
-        return r
+def _trimmed(cancelled, rest):
+    """The remainder without its leading zeros, as NumPy drops them.
+
+    Without values there remain as many coefficients as v leaves. What the division has ``cancelled`` is 0 unless it
+    was not finite, or so large that its rounding error is not.
+    """
+    if not is_known(rest):
+        return rest if shape_of(rest)[0] else _zeros(rest, 1)
+    r = concatenate([*cancelled, rest])
     v, k = value_of(r), 0
     while k < len(v) - 1 and abs(v[k]) <= 1e-8:
         k += 1
@@ -128,7 +169,7 @@ def _order(who, m):
 @numpys(np.polyder)
 def polyder(p, m=1):
     """NumPy's ``polyder``: the coefficients of the derivative of order m."""
-    p = _coefficients(p)
+    p = _listed("polyder", p)
     for _ in range(_order("polyder", m)):
         n = shape_of(p)[0] - 1
         p = p[:-1] * np.arange(n, 0, -1) if n >= 0 else p
@@ -138,7 +179,7 @@ def polyder(p, m=1):
 @numpys(np.polyint)
 def polyint(p, m=1, k=None):
     """NumPy's ``polyint``: the coefficients of the integral of order m, with constants k."""
-    p, m = _coefficients(p), _order("polyint", m)
+    p, m = _listed("polyint", p), _order("polyint", m)
     k = _zeros(p, max(m, 1)) if k is None else atleast_1d(as_operand(k))
     if shape_of(k)[0] == 1 and m > 1:
         k = broadcast_to(k, (m,))
@@ -169,11 +210,18 @@ def vander(x, N=None, increasing=False):
 @numpys(np.poly)
 def poly(seq_of_zeros):
     """NumPy's ``poly``: the coefficients of the polynomial with these zeros, or of a matrix's characteristic one."""
-    z = atleast_1d(as_operand(seq_of_zeros))
+    z = as_operand(seq_of_zeros)
+    if not ndim_of(z):
+        wanted = "a sequence of zeros or a square matrix"
+        raise ShapeError(
+            sentence("poly", "seq_of_zeros", wanted, "a single number", "Write z[None].")
+        )
     if ndim_of(z) == 2 and shape_of(z)[0] == shape_of(z)[1] != 0:
-        z = np.linalg.eigvals(z)
+        z = _eigenvalues(z)
     elif ndim_of(z) != 1:
         raise ValueError("input must be 1d or non-empty square 2d array.")
+    if not shape_of(z)[0]:
+        return 1.0
     a = constant(z, (1,), 1, dtype_of(z))
     for k in range(shape_of(z)[0]):
         a = convolve(a, concatenate([constant(z, (1,), 1, dtype_of(z)), -z[k : k + 1]]))
@@ -183,10 +231,18 @@ def poly(seq_of_zeros):
     return a
 
 
+def _eigenvalues(a):
+    """Those of a matrix; real ones of a real matrix as real numbers, whose overflow is no NaN."""
+    z = np.linalg.eigvals(a)
+    if dtype_of(a).kind == "c" or not is_known(z) or dtype_of(z).kind != "c":
+        return z
+    return z if value_of(imag(z)).any() else real(z)
+
+
 @numpys(np.roots)
 def roots(p):
     """NumPy's ``roots``: the eigenvalues of the companion matrix; leading and trailing zeros must be known."""
-    p = _coefficients(p)
+    p = _listed("roots", p)
     if ndim_of(p) != 1:
         raise ValueError("Input must be a rank-1 array.")
     v = require_value("np.roots", p)

@@ -224,6 +224,8 @@ def _quantile(who, a, q, axis, out, method, keepdims, weights, nan, over=1):
     lead = shape_of(q)
     x, axes = _rows(who, a, axis)
     rows, n = shape_of(x)[:-1], shape_of(x)[-1]
+    if nan and 0 in shape_of(a):  # NumPy's nanmean of nothing, whatever q is
+        return _restored(sum(floating(x), -1) * math.nan, a, axes, keepdims)
     if n == 0:
         raise IndexError(
             f"{who}: a quantile of an empty slice does not exist; `a` has shape {shape_of(a)}."

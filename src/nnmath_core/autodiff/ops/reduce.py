@@ -15,6 +15,7 @@ from nnmath_core.autodiff.ops.axes import (
     by_cumulative,
     by_reduction,
     cumulative,
+    is_line_of_one,
     reduced,
     reduction,
     require_where,
@@ -240,6 +241,7 @@ def _extreme(who, p, beats, sign, a, axis, out, keepdims, initial, where_):
         neutral = sign > 0
     else:
         neutral = np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
+    axis = None if is_line_of_one(a, axis) else axis
     axes = normal_axes(who, axis, ndim_of(a))
     if math.prod(shape_of(a)[i] for i in axes):
         y = reduction(who, p, a, axis, None, out, keepdims, where_, neutral)
@@ -291,7 +293,7 @@ def count_nonzero(a, axis=None, *, keepdims=False):
 
 def _argument(who, p, a, axis, out, keepdims):
     refuse(who, out=(out, None))
-    if axis is None:
+    if axis is None or is_line_of_one(a, axis):
         y = p(ravel(a), axis=0)
         return reshape_p(y, shape=(1,) * ndim_of(a)) if keepdims is True else y
     axis = normal_axis(who, axis, ndim_of(a))

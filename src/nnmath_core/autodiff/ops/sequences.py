@@ -9,7 +9,8 @@ from nnmath_core.autodiff.ops.convolve import convolve_p
 from nnmath_core.autodiff.ops.elementwise import conjugated
 from nnmath_core.autodiff.ops.plain import numpys
 from nnmath_core.autodiff.ops.shape import flip_p
-from nnmath_core.checks import require_in
+from nnmath_core.checks import require_in, sentence
+from nnmath_core.errors import ShapeError
 
 __all__ = ["convolve", "correlate"]
 
@@ -18,12 +19,13 @@ def _full(a, v):
     return convolve_p(a, v, spec=("", "", ""), full=True)
 
 
-def _sequences(who, a, v):
+def _sequences(who, a, v, numbers):
+    """The two sequences; ``numbers``: whether a number is a sequence of one."""
     found = []
     for name, x in (("a", a), ("v", v)):
         x = as_operand(x)
-        if ndim_of(x) > 1:
-            raise ValueError(f"{who}: `{name}` must have one axis, got shape {shape_of(x)}.")
+        if ndim_of(x) > 1 or not (numbers or ndim_of(x)):
+            raise ShapeError(sentence(who, name, "an array of one axis", f"shape {shape_of(x)}"))
         x = x[None] if not ndim_of(x) else x
         if shape_of(x)[0] == 0:
             raise ValueError(f"{name} cannot be empty")
@@ -45,7 +47,7 @@ def _part(y, n, m, mode, late=False):
 @numpys(np.convolve)
 def convolve(a, v, mode="full"):
     """NumPy's ``convolve``, which is linear in both operands."""
-    a, v = _sequences("convolve", a, v)
+    a, v = _sequences("convolve", a, v, numbers=True)
     require_in("convolve", "mode", mode, ("full", "same", "valid"))
     return _part(_full(a, v), shape_of(a)[0], shape_of(v)[0], mode)
 
@@ -53,7 +55,7 @@ def convolve(a, v, mode="full"):
 @numpys(np.correlate)
 def correlate(a, v, mode="valid"):
     """NumPy's ``correlate``: the convolution with v conjugated and in reverse order."""
-    a, v = _sequences("correlate", a, v)
+    a, v = _sequences("correlate", a, v, numbers=False)
     require_in("correlate", "mode", mode, ("full", "same", "valid"))
     y = _full(a, flip_p(conjugated(v), axis=(0,)))
     n, m = shape_of(a)[0], shape_of(v)[0]

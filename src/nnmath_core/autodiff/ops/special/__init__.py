@@ -3,21 +3,25 @@
 from nnmath_core.autodiff.ops.special import (
     bessel,
     cumulative,
+    elementary,
     entropy,
     error,
     gamma,
     incomplete,
     integrals,
     polynomials,
+    stable,
 )
 
 __all__ = [
     "bessel",
     "cumulative",
+    "elementary",
     "entropy",
     "error",
     "gamma",
     "incomplete",
     "integrals",
     "polynomials",
+    "stable",
 ]

@@ -11,7 +11,9 @@ import scipy.special
 
 from nnmath_core.autodiff.ops.compare import (
     equal,
+    greater,
     greater_equal,
+    isfinite,
     less,
     less_equal,
     logical_and,
@@ -155,17 +157,29 @@ def nbdtrc(k, n, p):
     return _negative_binomial(betaincc, k, n, p)
 
 
+def _fisher(upper, dfn, dfd, x):
+    """F's distribution function or, by the other end, 1 minus it; all of the law lies below infinity."""
+    dfn, dfd, x = (floating(v) for v in (dfn, dfd, x))
+    inside = logical_and(logical_and(greater(dfn, 0), greater(dfd, 0)), greater_equal(x, 0))
+    end = logical_and(inside, equal(x, np.inf))
+    a, b, w = (where(end, 1.0, v) for v in (dfn, dfd, x))
+    w = a * w
+    y = betainc(0.5 * b, 0.5 * a, b / (b + w)) if upper else betainc(0.5 * a, 0.5 * b, w / (b + w))
+    known = logical_and(inside, logical_and(isfinite(dfn), isfinite(dfd)))
+    y = where(known, y, np.nan * (dfn + dfd + x))
+    return where(end, 0.0 if upper else 1.0, y)
+
+
 @dispatches("fdtr")
 def fdtr(dfn, dfd, x):
     """SciPy's ``fdtr``: distribution function of Fisher's F."""
-    w = floating(dfn) * x
-    return betainc(0.5 * floating(dfn), 0.5 * floating(dfd), w / (dfd + w))
+    return _fisher(False, dfn, dfd, x)
 
 
 @dispatches("fdtrc")
 def fdtrc(dfn, dfd, x):
     """SciPy's ``fdtrc``: 1 - `fdtr`, without the difference."""
-    return betainc(0.5 * floating(dfd), 0.5 * floating(dfn), dfd / (dfd + floating(dfn) * x))
+    return _fisher(True, dfn, dfd, x)
 
 
 @dispatches("fdtri")

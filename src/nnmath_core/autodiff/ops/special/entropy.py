@@ -10,11 +10,8 @@ from nnmath_core.autodiff.ops.compare import equal, less_equal
 from nnmath_core.autodiff.ops.conventions import ufuncs
 from nnmath_core.autodiff.ops.elementwise import (
     absolute,
-    cbrt,
     exp,
-    exp2,
     expit,
-    expm1,
     hypot,
     log,
     log1p,
@@ -35,21 +32,17 @@ from nnmath_core.autodiff.primitive import REGISTRY, Special, sample
 __all__ = [
     "boxcox",
     "boxcox1p",
-    "cbrt",
     "cosdg",
     "cosm1",
     "cotdg",
     "entr",
-    "exp2",
     "exp10",
     "expit",
-    "expm1",
     "exprel",
     "huber",
     "inv_boxcox",
     "inv_boxcox1p",
     "kl_div",
-    "log1p",
     "log_expit",
     "logit",
     "powm1",
@@ -330,10 +323,6 @@ pseudo_huber = primitive(
 
 ufuncs.update(
     {
-        scipy.special.cbrt: cbrt,
-        scipy.special.exp2: exp2,
-        scipy.special.expm1: expm1,
-        scipy.special.log1p: log1p,
         scipy.special.erf: REGISTRY["erf"],
         scipy.special.expit: expit,
     }

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 
-from nnmath_core.autodiff.ops.compare import less
+from nnmath_core.autodiff.ops.compare import greater, isinf, isnan, less, logical_and, logical_not
 from nnmath_core.autodiff.ops.conventions import dtype_of
 from nnmath_core.autodiff.ops.elementwise import erf, exp, square
 from nnmath_core.autodiff.ops.select import where
+from nnmath_core.autodiff.ops.shape import imag
 from nnmath_core.autodiff.ops.special.declare import dispatches, floating, primitive, unary
 from nnmath_core.autodiff.primitive import Special, sample
 
@@ -107,7 +108,11 @@ log_ndtr = unary(
 @dispatches("wofz")
 def wofz(z):
     """SciPy's ``wofz``, the function of Faddeeva: ``erfcx(-i z)``, complex for real z too."""
-    return erfcx(-1j * floating(z))
+    z = floating(z)
+    below = imag(z) if dtype_of(z).kind == "c" else 0.0
+    # the limit is 0, but the product of infinity and i has NaN in it
+    end = logical_and(logical_and(isinf(z), logical_not(isnan(z))), greater(below, -_INF))
+    return where(end, 0.0, erfcx(-1j * where(end, 0.0, z)))
 
 
 owens_t = primitive(

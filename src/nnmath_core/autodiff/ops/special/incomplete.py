@@ -12,7 +12,10 @@ import math
 
 import numpy as np
 
+from nnmath_core.autodiff.ops.compare import equal, greater, logical_or
+from nnmath_core.autodiff.ops.conventions import dtype_of
 from nnmath_core.autodiff.ops.elementwise import exp, log, log1p
+from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.special.declare import fixed, like, primitive, require_real
 from nnmath_core.autodiff.ops.special.entropy import xlog1py, xlogy
 from nnmath_core.autodiff.ops.special.gamma import betaln, digamma, gammaln, polygamma_p
@@ -39,7 +42,11 @@ __all__ = [
 # ---------------------------------------------------------------------------------------------- gamma
 def gamma_density(a, x):
     """x**(a - 1) exp(-x) / gamma(a), the derivative of `gammainc` in x."""
-    return exp(xlogy(a - 1.0, x) - x - gammaln(a))
+    return exp(_log_gamma_density(a, x))
+
+
+def _log_gamma_density(a, x):
+    return xlogy(a - 1.0, x) - x - gammaln(a)
 
 
 def _gamma_slopes(a, x, n):
@@ -85,11 +92,31 @@ def _gamma_rules(sign):
     )
 
 
+def _inner(log_density, y, *ends):
+    """Where ``y`` is rounded to an end of its range, or its density nearly overflows; and ``y`` with 0.5 there.
+
+    A parameter moves it there by less than its rounding, so that every derivative is 0; the rules' terms are infinite.
+    """
+    end = greater(log_density(y), math.log(float(np.finfo(dtype_of(y)).max)) - 12.0)
+    for x in ends:
+        end = logical_or(end, equal(y, x))
+    return end, where(end, 0.5, y)
+
+
+def _gamma_inverse_slope(g, xs, y):
+    a = xs[0]
+    end, y = _inner(lambda y: _log_gamma_density(a, y), y, 0.0)
+    return -(g * where(end, 0.0, gammainc_da(1, a, y) * exp(-_log_gamma_density(a, y))))
+
+
 def _gamma_inverse_rules(sign):
-    """X(a, p) of p = P(a, x): dx/dp = 1 / density, dx/da = -P_a / density."""
+    """X(a, p) of p = P(a, x): dx/dp = 1 / density, dx/da = -P_a / density.
+
+    The quotients are written as products: the square of a density, as of a draw close to 0, would overflow.
+    """
     return (
-        lambda g, xs, y: -(g * (gammainc_da(1, xs[0], y) / gamma_density(xs[0], y))),
-        lambda g, xs, y: g * (sign / gamma_density(xs[0], y)),
+        _gamma_inverse_slope,
+        lambda g, xs, y: g * (sign * exp(-_log_gamma_density(xs[0], y))),
     )
 
 
@@ -128,6 +155,9 @@ gammaincinv = primitive(
     keeps=("0y", "0y"),
     samples=_probabilities,
     where="a > 0, 0 < y < 1",
+    special=[
+        Special("gammaincinv where the number is too small and rounds to 0: 0", (1e-3, 0.1), (0, 0))
+    ],
 )
 gammainccinv = primitive(
     "gammainccinv",
@@ -141,7 +171,11 @@ gammainccinv = primitive(
 # ---------------------------------------------------------------------------------------------- beta
 def beta_density(a, b, x):
     """x**(a - 1) (1 - x)**(b - 1) / B(a, b), the derivative of `betainc` in x."""
-    return exp(xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b))
+    return exp(_log_beta_density(a, b, x))
+
+
+def _log_beta_density(a, b, x):
+    return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)
 
 
 def _beta_slope(a, b, x):
@@ -190,11 +224,20 @@ def _beta_rules(sign):
     )
 
 
+def _beta_inverse_slope(m, n):
+    def rule(g, xs, y):
+        a, b = xs[:2]
+        end, y = _inner(lambda y: _log_beta_density(a, b, y), y, 0.0, 1.0)
+        return -(g * where(end, 0.0, betainc_dab(m, n, a, b, y) * exp(-_log_beta_density(a, b, y))))
+
+    return rule
+
+
 def _beta_inverse_rules(sign):
     return (
-        lambda g, xs, y: -(g * (betainc_dab(1, 0, *xs[:2], y) / beta_density(*xs[:2], y))),
-        lambda g, xs, y: -(g * (betainc_dab(0, 1, *xs[:2], y) / beta_density(*xs[:2], y))),
-        lambda g, xs, y: g * (sign / beta_density(*xs[:2], y)),
+        _beta_inverse_slope(1, 0),
+        _beta_inverse_slope(0, 1),
+        lambda g, xs, y: g * (sign * exp(-_log_beta_density(*xs[:2], y))),
     )
 
 
@@ -250,6 +293,9 @@ betaincinv = primitive(
     keeps=("01y", "01y", "01y"),
     samples=_three(0.7, 0.9),
     where="a, b > 0, 0 < y < 1",
+    special=[
+        Special("betaincinv where the number rounds to 1: 0", (0.01, 0.01, 0.9), (0, 0, 0)),
+    ],
 )
 betainccinv = primitive(
     "betainccinv",

@@ -161,7 +161,8 @@ def _beta_peak(be, a, b, x, y):
     eight = xp.full_like(a, 8.0)
     c, d = xp.where(large, a, eight), xp.where(large, b, eight)
     n = c + d
-    away = (x * d - y * c) / n  # x - c / n
+    half = xp.full_like(x, 0.5)
+    away = (xp.where(large, x, half) * d - xp.where(large, y, half) * c) / n  # x - c / n
     phase = c * _apart(xp, away * n / c) + d * _apart(xp, -away * n / d)
     near = xp.sqrt(c * d / (2 * math.pi * n))
     near = near * xp.exp(_stirling(n) - _stirling(c) - _stirling(d) - phase)
@@ -180,6 +181,8 @@ def beta_derivative(be, m, n, a, b, x):
     total = special.digamma(p + q)
     if (m, n) == (1, 0):
         lower = xp.log(z) < special.digamma(p) - total
+        # far down 1 - z would round to 1; there log z outweighs what is added to it, and nothing cancels
+        lower = lower | ((p < 1.0) & (z * (p + q) < 1e-3))
     elif (m, n) == (0, 1):
         lower = xp.log1p(-z) > special.digamma(q) - total
     else:
