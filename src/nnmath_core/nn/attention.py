@@ -96,6 +96,8 @@ def attention(
         Shapes that do not fit each other as above.
     DomainError
         ``dropout_rate`` outside of [0, 1), ``block_size`` below 1, ``scale`` not finite, ``causal`` no flag.
+    DeviceError
+        ``key`` is on another device than ``q``: `to_device` moves it.
 
     Notes
     -----
@@ -142,7 +144,7 @@ def attention(
     if rate and key is None:
         advice = "Randomness needs a key: `nm.random.key(seed)`, a new one for every call."
         raise DtypeError(sentence(who, "key", "made by nm.random.key", "None", advice))
-    key = require_key(who, key) if rate else None
+    key = require_key(who, key, beside=q) if rate else None
     require_in(who, "causal", causal, (False, True))
     if block_size is not None:
         block_size = require_positive_int(who, "block_size", block_size)

@@ -53,6 +53,8 @@ def dropout(
         ``x`` is no array of floats, or ``key`` missing or none of `nm.random`.
     ShapeError
         ``key`` holds several keys.
+    DeviceError
+        ``key`` is on another device than ``x``: `to_device` moves it.
 
     Notes
     -----
@@ -87,7 +89,7 @@ def _dropout(who: str, value: Any, rate: Any, key: Any, broadcast_dims: Any) -> 
             return x
         advice = "Randomness needs a key: `nm.random.key(seed)`, a new one for every call."
         raise DtypeError(sentence(who, "key", "made by nm.random.key", "None", advice))
-    key = require_key(who, key)
+    key = require_key(who, key, beside=x)
     if p == 0.0:
         return x
     shape = tuple(1 if axis in shared else n for axis, n in enumerate(x.shape))

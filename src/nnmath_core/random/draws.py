@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import dtype_of, shape_of
+from nnmath_core._ext._autodiff import Tracer, dtype_of, shape_of, value_of
 from nnmath_core.autodiff.ops.random import random_normal_p, random_uniform_p, random_words_p
 from nnmath_core.autodiff.ops.select import maximum
 from nnmath_core.autodiff.ops.shape import cast, reshape_p
 from nnmath_core.checks import describe, sentence
+from nnmath_core.device import backend_of
 from nnmath_core.errors import DtypeError, ShapeError
 
 __all__ = [
@@ -29,12 +30,15 @@ __all__ = [
 _MANY = "Of several keys, as `split` makes them, take one, or write nm.vmap(f)(keys)."
 
 
-def require_key(who: str, key: Any) -> Any:
-    """Refuse what is not one key."""
+def require_key(who: str, key: Any, beside: Any = None) -> Any:
+    """Refuse what is not one key, and a key on another device than the array ``beside`` that it is for."""
     if getattr(key, "dtype", None) is None or dtype_of(key) != np.uint32:
         raise DtypeError(sentence(who, "key", "made by nm.random.key", describe(key)))
     if shape_of(key) != (2,):
         raise ShapeError(sentence(who, "key", "of shape (2,)", str(shape_of(key)), _MANY))
+    here, there = value_of(key), value_of(beside)
+    if beside is not None and not isinstance(here, Tracer) and not isinstance(there, Tracer):
+        backend_of(there, here, who=who, names=("x", "key"))
     return key
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnmath_core import random
 from nnmath_core.autodiff.transforms import value_and_grad
+from nnmath_core.device import device_of, to_device
 from nnmath_core.io import batches
 from nnmath_core.nn.training import train_layer
 from nnmath_core.optim import Optimizer
@@ -45,7 +46,7 @@ def train(
     slope_of = (
         value_and_grad(_training_loss, has_aux=True) if differs else value_and_grad(mean_loss)
     )
-    key = random.key(int(rng.integers(2**63))) if differs else None
+    key = to_device(random.key(int(rng.integers(2**63))), device_of(x)) if differs else None
     data = batches((x, y), size=min(batch_size, len(y)), rng=rng)
     state = optimizer.init(model)
     step = 0
