@@ -30,8 +30,9 @@ SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell fi
 study: $(VENV)/.package $(VENV)/.study
 	$(VENV)/bin/nnmath study
 
+# As many processes as there are cores, with one thread each.
 test: $(VENV)/.package $(VENV)/.test
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 test-long: $(VENV)/.package $(VENV)/.test
 	$(PY) -m pytest -m long
