@@ -8,6 +8,8 @@ import numpy as np
 import pandas
 import pytest
 import scipy.special
+from reference import dense_torch
+from reference.parity import compare, direction, weights
 
 import nnmath_core as nm
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
@@ -792,3 +794,27 @@ def test_saved_model_comes_back_bit_for_bit(activation, dtype, tmp_path):
     assert loaded.activation is activation
     for a, b in zip(nm.tree_leaves(model), nm.tree_leaves(loaded), strict=True):
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+# -------------------------------------------------------------------------------- beside PyTorch
+PEER = json.loads(dense_torch.STORED.read_text())["cases"]
+
+
+@pytest.mark.parametrize("name", PEER)
+def test_dense_layers_are_those_of_pytorch(name):
+    arrays = dense_torch.cases()[name]
+
+    def f(x, weight, bias=None):
+        return np.tanh(nm.nn.Dense(weight, bias)(x))
+
+    def loss(*xs):
+        return np.sum(weights(name, y.shape) * f(*xs))
+
+    y = f(*arrays)
+    compare("value", y, PEER[name]["value"], 1e-12)
+    along = tuple(direction(name, i, x.shape) for i, x in enumerate(arrays))
+    gradients = nm.grad(loss, argnums=tuple(range(len(arrays))))(*arrays)
+    products = nm.hvp(loss, tuple(arrays), along)
+    for what, got in (("gradient", gradients), ("product", products)):
+        for g, stored in zip(got, PEER[name][what], strict=True):
+            compare(what, g, stored, 1e-12)
