@@ -23,9 +23,13 @@ CASES = {
     "ConvTranspose2d": lambda: (nn.ConvTranspose2d.init((1, 1), 2, rng=0), rows(1, 2, 2, 1)),
     "pooling": lambda: (
         nn.Sequential(
-            [nn.Conv2d.init((1, 1), 1, rng=0), nn.AvgPool2d(2), nn.MaxPool2d(1), nn.Flatten()]
+            [nn.Conv2d.init((1, 1), 1, rng=0), nn.AvgPool2d(2), nn.MaxPool2d(2), nn.Flatten()]
         ),
         rows(1, 4, 4, 1),
+    ),
+    "global pooling": lambda: (
+        nn.Sequential([nn.Conv1d.init((1, 2), 1, rng=0), nn.MaxPool1d(2), nn.GlobalAvgPool()]),
+        rows(2, 4, 1),
     ),
     "LayerNorm": lambda: (nn.LayerNorm.init(3), rows(2, 3)),
     "RMSNorm": lambda: (nn.RMSNorm.init(3), rows(2, 3)),
@@ -35,6 +39,7 @@ CASES = {
     "WeightNorm": lambda: (nn.WeightNorm.init(nn.Dense.init((2, 2), rng=0)), rows(3, 2)),
     "SpectralNorm": lambda: (nn.SpectralNorm.init(nn.Dense.init((2, 2), rng=0), rng=1), rows(3, 2)),
     "Embedding": lambda: (nn.Embedding.init(3, 2, rng=0), np.array([0, 2, 2])),
+    "PositionEmbedding": lambda: (nn.PositionEmbedding.init(4, 2, rng=0), rows(1, 3, 2)),
     "MultiHeadAttention": lambda: (nn.MultiHeadAttention.init(2, 1, rng=0), rows(1, 3, 2)),
     "TransformerBlock": lambda: (nn.TransformerBlock.init(2, 1, hidden=2, rng=0), rows(1, 2, 2)),
     "RNN": lambda: (nn.RNN.init((2, 2), rng=0), rows(1, 3, 2)),

@@ -89,8 +89,8 @@ def test_the_tolerance_tells_a_right_gradient_from_a_wrong_one(rng):
 
     with pytest.raises(GradientError) as caught:
         nm.check_grads(squared, at, grad=wrong)
-    named = str(caught.value)
-    assert named.count("['b']") >= 1
+    assert "['b']" in str(caught.value)
+    np.testing.assert_allclose(nm.grad(squared)(*at)["b"], squared_by_hand(*at)["b"], rtol=1e-12)
 
 
 def test_a_gradient_that_the_user_wrote_is_checked(rng):
@@ -141,8 +141,7 @@ def test_a_contract_names_both_lengths_and_where_they_come_from(rng):
     np.testing.assert_array_equal(layer(x, w), x @ w)
     with pytest.raises(ShapeError) as caught:
         layer(x, rng.normal(size=(4, 2)))
-    words = str(caught.value)
-    assert [words.count(w) >= 1 for w in ("`x`", "`w`", "3", "4")] == [True] * 4
+    assert all(word in str(caught.value) for word in ("`x`", "`w`", "3", "4"))
 
 
 def test_index_notation_names_what_does_not_fit(rng):
@@ -150,5 +149,5 @@ def test_index_notation_names_what_does_not_fit(rng):
     a, b = rng.normal(size=(3, 4)), rng.normal(size=(5, 2))
     with pytest.raises(ShapeError) as caught:
         nm.numpy.einsum("ik,kj->ij", a, b)
-    words = str(caught.value)
-    assert [words.count(w) > 0 for w in ("`k`", "4", "5")] == [True, True, True]
+    assert all(word in str(caught.value) for word in ("`k`", "4", "5"))
+    np.testing.assert_array_equal(nm.numpy.einsum("ik,kj->ij", a, b[:4]), a @ b[:4])

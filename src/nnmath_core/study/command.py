@@ -15,7 +15,7 @@ from nnmath_core.io.replacing import replacing
 from nnmath_core.plot.svg import require_matplotlib
 from nnmath_core.report.page import study_page
 from nnmath_core.study.classifier import Recipe, blaming, default_recipe, recipe_from
-from nnmath_core.study.data import Dataset, read_npz
+from nnmath_core.study.data import HELD_OUT, Dataset, read_npz
 from nnmath_core.study.named_data import NAMED
 from nnmath_core.study.networks import NETWORKS
 from nnmath_core.study.protocol import Protocol
@@ -115,7 +115,7 @@ def _rows(data: str, protocol: Protocol) -> Dataset:
     """Return data by name or from a file."""
     if data in NAMED:
         return NAMED[data]()
-    return read_npz(data, folds=max(protocol.splits, 5 if protocol.splits == 1 else 0))
+    return read_npz(data, folds=protocol.splits if protocol.splits > 1 else HELD_OUT)
 
 
 def _recipe(model: str | None, rows: Dataset, protocol: Protocol) -> Recipe:

@@ -15,7 +15,10 @@ from nnmath_core.checks import describe
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.typing import Array
 
-__all__ = ["Dataset", "read_npz", "stratified_folds"]
+__all__ = ["HELD_OUT", "Dataset", "read_npz", "stratified_folds"]
+
+HELD_OUT = 5
+"""Of a single split, one row in so many is tested where the data set none aside."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, KeyError, OSError)
 

@@ -18,7 +18,7 @@ from nnmath_core.device import device as device_named, to_device
 from nnmath_core.errors import DomainError
 from nnmath_core.study.classifier import Recipe, mean_loss
 from nnmath_core.study.comparison import OPTIMIZERS, compare
-from nnmath_core.study.data import Dataset, stratified_folds
+from nnmath_core.study.data import HELD_OUT, Dataset, stratified_folds
 from nnmath_core.study.progress import Progress
 from nnmath_core.study.protocol import Protocol
 from nnmath_core.study.signals import layer_records
@@ -118,7 +118,7 @@ def divided(data: Dataset, splits: int, *, rng: np.random.Generator) -> list[tup
     if splits > 1:
         return stratified_folds(data.y, folds=splits, rng=rng)
     if data.tested is None:
-        return stratified_folds(data.y, folds=5, rng=rng)[:1]
+        return stratified_folds(data.y, folds=HELD_OUT, rng=rng)[:1]
     return [(np.setdiff1d(np.arange(len(data.y)), data.tested), data.tested)]
 
 

@@ -16,6 +16,7 @@ from nnmath_core.autodiff.watch import origin_of, watching
 from nnmath_core.checks import require_callable, require_real
 from nnmath_core.device import to_device
 from nnmath_core.program import Equation, Program, stage
+from nnmath_core.verify.casts import narrow, wide
 from nnmath_core.verify.formulas import Formula, formulas_of
 from nnmath_core.verify.graph import Graph
 from nnmath_core.verify.precision_record import DIGITS, PrecisionReport, PrecisionRow
@@ -100,8 +101,8 @@ def precision_report(
     given, tree = flatten(to_device(args, "cpu"))
     leaves = [_array(x) for x in given]
     with watching("lines"), np.errstate(all="ignore"):
-        rounded = [_narrow(x) for x in leaves]
-        program = stage(f, *unflatten(tree, [_wide(x) for x in rounded]))
+        rounded = [narrow(x) for x in leaves]
+        program = stage(f, *unflatten(tree, [wide(x) for x in rounded]))
         run = _Run(program, leaves, rounded)
         run.equations()
         return _Reading(program, run, digits).report()
@@ -111,28 +112,6 @@ def precision_report(
 def _array(x: Any) -> Any:
     """A leaf as an array that `stage` takes."""
     return np.asarray(x) if isinstance(x, (float, complex)) else x
-
-
-_NARROW = {"float64": "float32", "float16": "float32", "complex128": "complex64"}
-_WIDE = {"float32": "float64", "float16": "float64", "complex64": "complex128"}
-
-
-def _cast(x: Any, to: dict[str, str]) -> Any:
-    """An array or NumPy scalar in the other precision; other values as they are."""
-    if isinstance(x, np.dtype) or (isinstance(x, type) and issubclass(x, np.generic)):
-        return np.dtype(to.get(np.dtype(x).name, np.dtype(x)))
-    if isinstance(x, (np.ndarray, np.generic)):
-        name = to.get(x.dtype.name)
-        return x if name is None else x.astype(name)
-    return x
-
-
-def _narrow(x: Any) -> Any:
-    return _cast(x, _NARROW)
-
-
-def _wide(x: Any) -> Any:
-    return _cast(x, _WIDE)
 
 
 @dataclass
@@ -186,7 +165,7 @@ class _Run:
     def __init__(self, program: Program, leaves: list[Any], rounded: list[Any]) -> None:
         self.program = program
         self.low: dict[Any, Any] = dict(zip(program.inputs, rounded, strict=True))
-        self.high: dict[Any, Any] = {v: _wide(x) for v, x in self.low.items()}
+        self.high: dict[Any, Any] = {v: wide(x) for v, x in self.low.items()}
         self.error: dict[Any, _Error] = {}
         self.fits = {
             v: bool(np.all(np.isfinite(x) | ~np.isfinite(leaf)))
@@ -194,8 +173,8 @@ class _Run:
             if np.asarray(x).dtype.kind in "fc"
         }
         for v, x in program.constants.items():
-            self.low[v] = _narrow(np.asarray(x) if not hasattr(x, "dtype") else x)
-            self.high[v] = _wide(self.low[v])
+            self.low[v] = narrow(np.asarray(x) if not hasattr(x, "dtype") else x)
+            self.high[v] = wide(self.low[v])
         self.mixed: list[list[_Error]] = []  # of each equation and output: what it inherits
 
     def equations(self) -> None:
@@ -203,34 +182,34 @@ class _Run:
         for e in self.program.equations:
             low, high = self._operands(e)
             many = len(e.outputs) > 1 or e.primitive.several
-            ys = _outputs(_run(e, high, _WIDE), many)
+            ys = _outputs(_run(e, high, wide), many)
             if any(np.asarray(x).dtype.kind in "fc" for x in low):
-                mixed = _outputs(_run(e, [_wide(x) for x in low], _WIDE), many)
+                mixed = _outputs(_run(e, [wide(x) for x in low], wide), many)
                 zs = _outputs(self._in_float32(e, low, mixed), many)
             else:  # made of integers, as random numbers are of their key: it is its rounding
-                mixed, zs = ys, [_narrow(y) for y in ys]
+                mixed, zs = ys, [narrow(y) for y in ys]
             self.mixed.append([_error(m, y) for m, y in zip(mixed, ys, strict=True)])
             for v, y, z in zip(e.outputs, ys, zs, strict=True):
-                self.high[v], self.low[v] = y, _narrow(z)
+                self.high[v], self.low[v] = y, narrow(z)
                 self.error[v] = _error(self.low[v], y)
 
     def _operands(self, e: Equation) -> tuple[list[Any], list[Any]]:
-        low = [self.low[x] if isinstance(x, Var) else _narrow(x) for x in e.operands]
-        high = [self.high[x] if isinstance(x, Var) else _wide(_narrow(x)) for x in e.operands]
+        low = [self.low[x] if isinstance(x, Var) else narrow(x) for x in e.operands]
+        high = [self.high[x] if isinstance(x, Var) else wide(narrow(x)) for x in e.operands]
         return low, high
 
     def _in_float32(self, e: Equation, low: list[Any], mixed: list[Any]) -> Any:
         if e.primitive.inline is None:
-            return _run(e, low, _NARROW)
+            return _run(e, low, narrow)
         try:  # arrays in a sub-program may be float64
-            return _run(e, low, _NARROW)
+            return _run(e, low, narrow)
         except Exception:
             return mixed if len(e.outputs) > 1 or e.primitive.several else mixed[0]
 
 
-def _run(e: Equation, xs: list[Any], to: dict[str, str]) -> Any:
+def _run(e: Equation, xs: list[Any], cast: Callable[[Any], Any]) -> Any:
     run = e.primitive if e.primitive.inline is None else e.primitive.inline
-    return run(*xs, **{k: _cast(p, to) for k, p in e.params.items()})
+    return run(*xs, **{k: cast(p) for k, p in e.params.items()})
 
 
 def _outputs(y: Any, many: bool) -> list[Any]:

@@ -14,16 +14,12 @@ from nnmath_core.autodiff.control.subprogram import with_spent
 from nnmath_core.errors import TraceError
 from nnmath_core.program import stage
 from nnmath_core.typing import Tree
+from nnmath_core.verify.casts import wide
 from nnmath_core.verify.derivatives import raveled
 from nnmath_core.verify.nearby import Nearby
 from nnmath_core.verify.variables import VectorFunction
 
 __all__ = ["nearby_in_double", "widened"]
-
-_WIDE: dict[Any, Any] = {
-    np.dtype(np.float32): np.dtype(np.float64),
-    np.dtype(np.complex64): np.dtype(complex),
-}
 
 
 def widened(f: Callable[..., Tree], *examples: Tree) -> Callable[..., Tree]:
@@ -61,13 +57,13 @@ def widened(f: Callable[..., Tree], *examples: Tree) -> Callable[..., Tree]:
     program = stage(flat, *arrays)
     if any(e.primitive.inline is not None for e in program.equations):
         raise TraceError("widened: control flow is run in the dtypes that it was recorded in.")
-    constants = {v: _wide(x) for v, x in program.constants.items()}
+    constants = {v: wide(x) for v, x in program.constants.items()}
     equations = [
         (
             e.primitive,
-            tuple(x if isinstance(x, Var) else _wide(x) for x in e.operands),
+            tuple(x if isinstance(x, Var) else wide(x) for x in e.operands),
             e.outputs,
-            {k: _wide(p) for k, p in e.params.items()},
+            {k: wide(p) for k, p in e.params.items()},
         )
         for e in program.equations
     ]
@@ -76,7 +72,7 @@ def widened(f: Callable[..., Tree], *examples: Tree) -> Callable[..., Tree]:
 
     def run(*args: Tree) -> Tree:
         env: dict[Any, Any] = dict(constants)
-        env.update(zip(program.inputs, map(_wide, flatten(args)[0]), strict=True))
+        env.update(zip(program.inputs, map(wide, flatten(args)[0]), strict=True))
         replay(kept, env)
         found = [env[x] if isinstance(x, Var) else x for x in program.outputs]
         return unflatten(out_def, found)
@@ -92,7 +88,7 @@ def nearby_in_double(function: VectorFunction, near: Nearby) -> Nearby | None:
             lambda values: function.floats(function.call(values)), variables.values(near.x)
         )
         variables.wide = True
-        wide = Nearby(
+        double = Nearby(
             lambda x: raveled(run(variables.values(x)), function.size),
             variables,
             near.x,
@@ -100,13 +96,5 @@ def nearby_in_double(function: VectorFunction, near: Nearby) -> Nearby | None:
         )
     except Exception:  # Python control flow, or an operation of one dtype alone
         return None
-    wide.unit = near.unit
-    return wide if np.isfinite(wide.middle).all() else None
-
-
-def _wide(x: Any) -> Any:
-    """Return an array, a NumPy number or a dtype in double precision; other values as they are."""
-    if isinstance(x, np.dtype) or (isinstance(x, type) and issubclass(x, np.generic)):
-        return _WIDE.get(np.dtype(x), x)
-    wanted = _WIDE.get(getattr(x, "dtype", None))
-    return x if wanted is None else x.astype(wanted)
+    double.unit = near.unit
+    return double if np.isfinite(double.middle).all() else None
