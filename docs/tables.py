@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+import bad_compile
 import bad_input as bad
 import bad_networks
 import numpy as np
@@ -575,15 +576,12 @@ def _outcome(gives: type[Exception] | str, says: str) -> str:
     return f"{_code(gives.__name__)}: {plain}" if says else _code(gives.__name__)
 
 
-def _bad_networks(topic: str) -> Callable[[], str]:
+def _bad_rows(of: Any, topic: str) -> Callable[[], str]:
     def table() -> str:
-        setting = "\n".join(bad_networks.SETTINGS[topic].split("; "))
+        setting = "\n".join(of.SETTINGS[topic].split("; "))
         return f"```python\n{setting}\n```\n\n" + _table(
             ("input", "call", "outcome"),
-            (
-                (row.what, _code(row.call), _outcome(row.gives, row.says))
-                for row in bad_networks.ROWS[topic]
-            ),
+            ((row.what, _code(row.call), _outcome(row.gives, row.says)) for row in of.ROWS[topic]),
         )
 
     return table
@@ -617,7 +615,8 @@ TABLES: dict[str, Callable[[], str]] = {
     **{f"functions_{space.replace('.', '_')}": _function_list(space) for space in NAMESPACES},
     "functions_elsewhere": functions_elsewhere,
     **{f"refused_{group}": _refusals(group) for group in GROUPS},
-    **{f"bad_{topic}": _bad_networks(topic) for topic in bad_networks.ROWS},
+    **{f"bad_{topic}": _bad_rows(bad_networks, topic) for topic in bad_networks.ROWS},
+    **{f"bad_compile_{topic}": _bad_rows(bad_compile, topic) for topic in bad_compile.ROWS},
     **{f"bad_for_all_{kind}": _bad_for_all(kind) for kind in bad_networks.EVERY},
 }
 """What the directive ``table-of`` of the pages can show."""

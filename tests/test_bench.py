@@ -24,6 +24,7 @@ ROWS = [
     "convolutions",
     "cross_entropy",
     "eager_overhead",
+    "gemm",
     "graph_size",
     "indexing",
     "lanczos",
@@ -36,6 +37,7 @@ ROWS = [
     "shape_contracts",
     "sparse_products",
     "trees",
+    "vector_math",
 ]
 PEERS = ["torch", "jax", "autograd"]
 

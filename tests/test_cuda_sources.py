@@ -15,13 +15,17 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "_ext"
-FAMILIES = sorted(path.parent.name for path in SOURCES.glob("*/*.def"))
+FAMILIES = sorted(path.parent.name for path in SOURCES.glob("*/*.def") if path.name != "kinds.def")
 TWINS = sorted(path.stem for path in SOURCES.glob("*/*.cu"))
 ARCHITECTURES = ["sm_75", "sm_90"]
 CUPY_OPTIONS = ["--std=c++17", "-ftz=true", "--device-as-default-execution-space"]
 
 # Families without a twin, and what stands in for it on a device.
-HOST_ONLY = {"elementwise": "small arrays on the host; device arrays go through CuPy's ufuncs"}
+HOST_ONLY = {
+    "elementwise": "small arrays on the host; device arrays go through CuPy's ufuncs",
+    "vector": "the loops of Plans, which run on the host; device arrays go through CuPy's ufuncs",
+    "gemm": "the products of Plans, which run on the host; device arrays go through cuBLAS",
+}
 
 
 def kernels_of(family):

@@ -8,6 +8,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nnmath_core as nm
@@ -295,14 +296,23 @@ def test_unknown_name_is_an_attribute_error_that_names_it():
 
 # ------------------------------------------------------------------------- kernels and files
 
-FAMILIES = sorted(path.parent for path in EXTENSIONS.glob("*/*.def"))
+# of kinds.def, instructions of the executor, there are no wrappers; lowered programs call them
+FAMILIES = sorted(path.parent for path in EXTENSIONS.glob("*/*.def") if path.name != "kinds.def")
 
 
 @pytest.mark.parametrize("folder", FAMILIES, ids=lambda folder: folder.name)
 def test_every_kernel_is_wrapped_in_its_door(folder):
     door = folder / f"_{folder.name}.pyx"
     if not door.exists():
-        assert folder.name == "elementwise", "only the core calls these, from C"
+        assert folder.name in ("elementwise", "gemm"), (
+            "only the core and the executor call these, from C"
+        )
+        return
+    loops = re.findall(r"^L\((\w+),", (folder / f"{folder.name}.def").read_text(), flags=re.M)
+    if loops:  # called by their addresses
+        module = importlib.import_module(f"nnmath_core._ext._{folder.name}")
+        assert set(loops) <= set(module.names())
+        assert all(module.loop_address(name, np.dtype("f4").num) for name in loops)
         return
     kernels = re.findall(r"^K\((\w+),", (folder / f"{folder.name}.def").read_text(), flags=re.M)
     wrapped = re.findall(r"^def (\w+)\(", door.read_text(), flags=re.M)

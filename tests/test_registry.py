@@ -72,7 +72,7 @@ def test_shape_rule_says_what_the_forward_function_makes(case):
 
 
 CONVERTED = set(
-    "standardize rms inverse_root symmetric_slope logsumexp softmax alike rotation rotations gauge "
+    "standardize rms inverse_root symmetric_slope logsumexp softmax softmax_or_zero alike rotation rotations gauge "
     "lu solve_triangular solve_banded sylvester sqrtm logm pivots order_of_pivots expm_frechet root_slope".split()
 )
 """Primitives that never see integers: the functions that use them convert first."""
@@ -109,8 +109,8 @@ ANALYTIC = set(
     "arctanh erf relu maximum minimum where reshape transpose broadcast_to concatenate pad flip "
     "slice unslice take scatter_add take_along_axis add_along_axis repeat sum prod max min cumsum "
     "cumprod others recurrence share clip standardize rms logsumexp softmax contract spmm sddmm diagonal "
-    "embed_diagonal sinc solve inv inverse_or_limit det cofactors convolve guarded solve_triangular lu solve_banded "
-    "conv conv_input conv_kernel windows add_windows max_windows share_windows pick_windows".split()
+    "softmax_or_zero embed_diagonal sinc solve inv inverse_or_limit det cofactors convolve guarded solve_triangular "
+    "lu solve_banded conv conv_input conv_kernel windows add_windows max_windows share_windows pick_windows".split()
 ) | set(
     "airy dawsn digamma erfc erfcx erfi eval_chebyt eval_chebyu eval_gegenbauer eval_genlaguerre "
     "eval_jacobi eval_laguerre eval_legendre exp1 fresnel gamma hyp1f1 iv kv kve lambertw log_ndtr "

@@ -152,6 +152,7 @@ WAYS = {
     "cumsum": [lambda u: np.cumsum(u, axis=1)[:, :1], lambda u: np.cumsum(u, axis=1)[1]],
     "logsumexp": [lambda u: np.where(ROW, nm.special.logsumexp(u, axis=1, keepdims=True), 0.0)],
     "softmax": [lambda u: np.where(ROW, nm.special.softmax(u, axis=1), 0.0)[:, :2]],
+    "softmax_or_zero": [lambda u: np.where(ROW, call("softmax_or_zero", u, axis=(1,)), 0.0)[:, :2]],
     "norm": [lambda u: np.linalg.norm(u, axis=1)[1:]],
     "standardize": [
         lambda u: np.where(ROW, nm.nn.layer_norm(u, 0.5 + np.arange(3, dtype=u.dtype)), 0.0)[:, :2],

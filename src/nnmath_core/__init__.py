@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         synchronize,
         to_device,
     )
+    from nnmath_core.device.threads import threads
     from nnmath_core.errors import (
         ConvergenceError,
         DeviceError,
@@ -74,7 +75,8 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     )
     from nnmath_core.io import batches, load, save
     from nnmath_core.plot.graph import graph
-    from nnmath_core.program import Program, linearize, stage
+    from nnmath_core.program import Compiled, Plan, Program, compile, linearize, stage
+    from nnmath_core.program.embed import get_include
     from nnmath_core.program.show import trace_shapes
     from nnmath_core.program.sparse import (
         hessian_sparsity,
@@ -89,6 +91,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     from nnmath_core.verify.single_precision import precision_report
 
 __all__ = [
+    "Compiled",
     "ConvergenceError",
     "Device",
     "DeviceError",
@@ -99,6 +102,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingDependency",
     "NnmathError",
+    "Plan",
     "Primitive",
     "Program",
     "ShapeError",
@@ -112,6 +116,7 @@ __all__ = [
     "buffer",
     "check_grads",
     "checkpoint",
+    "compile",
     "complex_step",
     "cond",
     "curvature",
@@ -123,6 +128,7 @@ __all__ = [
     "devices",
     "errors",
     "fori_loop",
+    "get_include",
     "ggnvp",
     "grad",
     "gradient_report",
@@ -164,6 +170,7 @@ __all__ = [
     "stop_gradient",
     "switch",
     "synchronize",
+    "threads",
     "to_device",
     "trace_shapes",
     "tree_leaves",
@@ -255,6 +262,7 @@ _HOMES = {
         "synchronize",
         "to_device",
     ),
+    "device.threads": ("threads",),
     "errors": (
         "ConvergenceError",
         "DeviceError",
@@ -275,10 +283,14 @@ _HOMES = {
     ),
     "plot.graph": ("graph",),
     "program": (
+        "Compiled",
+        "Plan",
         "Program",
+        "compile",
         "linearize",
         "stage",
     ),
+    "program.embed": ("get_include",),
     "program.show": ("trace_shapes",),
     "program.sparse": (
         "hessian_sparsity",

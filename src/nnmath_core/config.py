@@ -9,13 +9,13 @@ import numpy as np
 import scipy
 
 from nnmath_core._build_info import BUILD_INFO
-from nnmath_core._ext import _cpu
+from nnmath_core._ext import _cpu, _threads
 from nnmath_core._version import __version__
 from nnmath_core.checks import require_in
 
-# Instruction sets which the tests execute, by processor family. Whatever else is compiled is
-# chosen only on request (NNMATH_ISA), and is named "never run".
-_TESTED = {"x86_64": ("baseline", "v3")}
+# Instruction sets on which the tests have run, by processor family. The highest that a processor has is
+# chosen; one that is compiled and not named here may only be chosen on request, and is named "never run".
+_TESTED = {"x86_64": ("baseline", "v3", "v4")}
 
 _CUPY_WHEELS = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
@@ -33,8 +33,9 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     dict or None
         For ``"dicts"``, with the keys ``"nnmath-core"`` (version, compiler, ...), ``"instruction
         sets"`` (``built``, ``selected``, and ``never run``: compiled, but no test has executed
-        it), ``"numpy"`` and ``"scipy"`` (version and BLAS), ``"cupy"`` (version, or ``None``)
-        and ``"python"``.
+        it), ``"threads"`` (their number, see `threads`, and what is done about those of BLAS),
+        ``"numpy"`` and ``"scipy"`` (version and BLAS), ``"cupy"`` (version, or ``None``) and
+        ``"python"``.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     --------
     >>> config = show_config(mode="dicts")
     >>> sorted(config)
-    ['cupy', 'instruction sets', 'nnmath-core', 'numpy', 'python', 'scipy']
+    ['cupy', 'instruction sets', 'nnmath-core', 'numpy', 'python', 'scipy', 'threads']
     >>> config["instruction sets"]["selected"] in config["instruction sets"]["built"]
     True
     """
@@ -64,6 +65,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
             "selected": _cpu.selected(),
             "never run": [name for name in built if name not in _TESTED.get(family, ())],
         },
+        "threads": {"number": _threads.number(), "blas": _threads.blas()},
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "numpy": {"version": np.__version__, "blas": _blas(np)},
         "scipy": {"version": scipy.__version__, "blas": _blas(scipy)},

@@ -2,10 +2,14 @@
 
 @cython.final
 cdef class Var:
-    """A variable of a recorded computation: its shape, its dtype and its number."""
+    """A variable of a recorded computation: its shape, its dtype and its number.
+
+    A weak one stands for a Python number, which takes the dtype of the arrays that it meets.
+    """
     cdef readonly tuple shape
     cdef readonly object dtype
     cdef readonly Py_ssize_t number
+    cdef readonly bint weak
 
     @property
     def ndim(self):
@@ -13,6 +17,13 @@ cdef class Var:
 
     def __repr__(self):
         return f"v{self.number}:{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+def variable(tuple shape, object dtype, Py_ssize_t number, bint weak=False):
+    """Make a variable that no recording has; for those who rewrite programs."""
+    cdef Var v = Var.__new__(Var)
+    v.shape, v.dtype, v.number, v.weak = shape, dtype, number, weak
+    return v
 
 
 @cython.final
@@ -36,7 +47,7 @@ cdef class Recording:
 
     cdef Var new(self, tuple shape, object dtype):
         cdef Var v = Var.__new__(Var)
-        v.shape, v.dtype, v.number = shape, dtype, self.count
+        v.shape, v.dtype, v.number, v.weak = shape, dtype, self.count, False
         self.count += 1
         return v
 
@@ -118,11 +129,30 @@ cdef class StageTrace(Trace):
             r.lines[len(r.equations)] = _watch.line()
         if not p.several:
             v = r.new((<Aval>a).shape, (<Aval>a).dtype)
+            v.weak = p.elementwise and stays_number(p, ins)
             r.equations.append((p, ins, (v,), params))
             return new_stage_tracer(self, v, flags)
         outs = tuple([r.new((<Aval>b).shape, (<Aval>b).dtype) for b in a])
         r.equations.append((p, ins, outs, params))
         return tuple([new_stage_tracer(self, v, 0) for v in outs])
+
+
+# What Python's operators make of Python numbers are Python numbers.
+cdef frozenset _operators_of_numbers = frozenset([
+    "add", "subtract", "multiply", "divide", "negative", "absolute", "power", "remainder", "floor_divide"])
+
+
+cdef bint stays_number(PrimitiveBase p, tuple operands):
+    """Whether an operation has only weak variables and Python numbers as operands, and is one of Python's operators."""
+    cdef bint some = False
+    for x in operands:
+        if type(x) is Var:
+            if not (<Var>x).weak:
+                return False
+            some = True
+        elif type(x) not in (float, int, complex):
+            return False
+    return some and p.name in _operators_of_numbers
 
 
 # A branch that may not run must not run while it is traced. So while the function of one is called, operations on what
@@ -164,7 +194,7 @@ def replay(list equations, dict env):
             y = bind(<PrimitiveBase>p, tuple([env[x] if type(x) is Var else x for x in ins]),
                      params if params else None)
         if not (<PrimitiveBase>p).several:
-            env[outs[0]] = y
+            env[outs[0]] = y.item() if (<Var>outs[0]).weak and isinstance(y, np.generic) else y
         else:
             for v, z in zip(outs, y):
                 env[v] = z

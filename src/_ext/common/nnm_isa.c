@@ -39,8 +39,9 @@ static const char *problem(int *level)
 {
     const char *want = getenv("NNMATH_ISA");
     if (want == NULL || *want == '\0') {
-        /* v4 is never chosen by itself: no test has executed it. */
-        *level = built(NNM_ISA_V3) && nnm_isa_runs_here(NNM_ISA_V3) ? NNM_ISA_V3 : NNM_ISA_BASELINE;
+        *level = NNM_ISA_V4;
+        while (*level > NNM_ISA_BASELINE && !(built(*level) && nnm_isa_runs_here(*level)))
+            --*level;
         return NULL;
     }
     *level = !strcmp(want, "baseline") ? NNM_ISA_BASELINE

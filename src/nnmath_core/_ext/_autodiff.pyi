@@ -243,7 +243,11 @@ class Var:
     @property
     def number(self) -> int: ...
     @property
+    def weak(self) -> bool: ...
+    @property
     def ndim(self) -> int: ...
+
+def variable(shape: _Shape, dtype: _Dtype, number: int, weak: bool = False) -> Var: ...
 
 @final
 class Recording:
@@ -305,6 +309,7 @@ def stage_door(
     who: str = "stage",
     by_reference: bool = False,
     branch: bool = False,
+    weak: bool = False,
 ) -> tuple[Recording, list[Any], TreeDef]: ...
 
 # power series

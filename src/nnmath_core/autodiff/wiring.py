@@ -282,7 +282,14 @@ def align(x: Any, rank: int) -> Any:
 
 def elementwise_aval(p: Any, xs: tuple[Any, ...], params: dict[str, Any]) -> Aval:
     """Shape and dtype of an elementwise result: broadcasting, and what the host function makes of empty arrays."""
-    probes = [np.empty(0, x.dtype) if hasattr(x, "number") else x for x in xs]
+    probes = [
+        x
+        if not hasattr(x, "number")
+        else x.dtype.type(1).item()
+        if x.weak
+        else np.empty(0, x.dtype)
+        for x in xs
+    ]
     return Aval(
         np.broadcast_shapes(*[x.shape if hasattr(x, "shape") else () for x in xs]),
         p.host(*probes).dtype,

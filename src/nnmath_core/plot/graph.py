@@ -138,7 +138,7 @@ def graph(f: Callable[..., Any], *args: Any) -> ProgramGraph:
     if isinstance(f, Program):
         if args:
             raise DomainError(f"graph: a Program takes no `args`, got {len(args)}.")
-        program, names = f, paths(f._in_def, "args")
+        program, names = f, paths(f.in_def, "args")
     else:
         require_callable("graph", "f", f)
         names = input_names(f, args)
@@ -190,7 +190,7 @@ class _Writer:
     def program(self, program: Program, names: Iterable[str]) -> None:
         """Write a program."""
         inputs = dict(zip(program.inputs, names, strict=True))
-        outputs = zip(paths(program._out_def, "result"), program.outputs, strict=True)
+        outputs = zip(paths(program.out_def, "result"), program.outputs, strict=True)
         self.body(0, inputs, program.constants, program.equations_with_lines(), list(outputs))
 
     def body(

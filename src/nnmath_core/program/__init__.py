@@ -1,6 +1,8 @@
-"""Programs: recorded computations that can be printed, run by definition and, later, compiled."""
+"""Programs: recorded computations that can be printed, run by definition, and compiled to Plans."""
 
+from nnmath_core.program.compiled import Compiled, compile
 from nnmath_core.program.ir import Equation, Program
+from nnmath_core.program.plan import Plan
 from nnmath_core.program.stage import linearize, stage
 
-__all__ = ["Equation", "Program", "linearize", "stage"]
+__all__ = ["Compiled", "Equation", "Plan", "Program", "compile", "linearize", "stage"]

@@ -5,6 +5,7 @@ It is what `stage` records: every operation that had a traced operand, in order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ class Program:
         Arrays that the function captured: copies, read-only.
     outputs : tuple
         Variables or numbers, one for each leaf of the result.
+    in_def, out_def : TreeDef
+        Structures of the arguments, as a tuple, and of the result.
 
     Notes
     -----
@@ -50,42 +53,86 @@ class Program:
     def __init__(
         self, recording: Recording, in_def: TreeDef, outputs: list[Any], out_def: TreeDef, name: str
     ) -> None:
-        self.equations = tuple(Equation(*e) for e in recording.equations)
-        self.inputs = tuple(recording.inputs)
-        self.constants = dict(recording.constants)
+        equations = [Equation(*e) for e in recording.equations]
+        # of the user's code, where somebody watched while staging
+        lines = {
+            equations[k].outputs[0]: n for k, n in recording.lines.items() if k < len(equations)
+        }
+        self._settle(
+            equations, recording.inputs, recording.constants, outputs, in_def, out_def, name, lines
+        )
+
+    def _settle(
+        self,
+        equations: Iterable[Equation],
+        inputs: Iterable[Var],
+        constants: Mapping[Var, Any],
+        outputs: Iterable[Any],
+        in_def: TreeDef,
+        out_def: TreeDef,
+        name: str,
+        lines: Mapping[Var, int],
+    ) -> None:
+        self.equations = tuple(equations)
+        self.inputs = tuple(inputs)
+        self.constants = dict(constants)
         self.outputs = tuple(outputs)
         self.name = name
-        # of the user's code, where somebody watched while staging
-        self._lines = dict(recording.lines)
-        self._recorded = with_spent(recording.equations, {*self.constants, *self.outputs})
-        self._in_def = in_def
-        self._out_def = out_def
+        self.in_def, self.out_def = in_def, out_def
+        self._lines = dict(lines)
+        recorded = [(e.primitive, e.operands, e.outputs, e.params) for e in self.equations]
+        self._recorded = with_spent(recorded, {*self.constants, *self.outputs})
+
+    def replaced(self, **changes: Any) -> Program:
+        """The program with other ``equations``, ``inputs``, ``constants``, ``outputs``, ``in_def`` or ``out_def``."""
+        new = object.__new__(Program)
+        parts = {
+            "equations": self.equations,
+            "inputs": self.inputs,
+            "constants": self.constants,
+            "outputs": self.outputs,
+            "in_def": self.in_def,
+            "out_def": self.out_def,
+            "name": self.name,
+            "lines": self._lines,
+        }
+        new._settle(**{**parts, **changes})
+        return new
 
     def __call__(self, *args: Any) -> Any:
         """Run the program: the result of the staged function for these arguments."""
-        leaves = flatten_like(args, self._in_def)
+        leaves = flatten_like(args, self.in_def)
         if leaves is None:
             raise TreeError(
-                f"{self.name}: the program was staged for arguments {self._in_def}, got "
+                f"{self.name}: the program was staged for arguments {self.in_def}, got "
                 f"{flatten(args)[1]}."
             )
         env: dict[Any, Any] = dict(self.constants)
         for i, (v, x) in enumerate(zip(self.inputs, leaves, strict=True)):
             if shape_of(x) != v.shape or dtype_of(x) != v.dtype:
-                at = paths(self._in_def)[i].removeprefix("[").replace("]", "", 1)
+                at = paths(self.in_def)[i].removeprefix("[").replace("]", "", 1)
                 raise ShapeError(
                     f"{self.name}: argument {at} was staged as {v.dtype}{list(v.shape)}, got "
                     f"{dtype_of(x)}{list(shape_of(x))}. Stage again for other shapes or dtypes."
                 )
             env[v] = x
         replay(self._recorded, env)
-        return unflatten(self._out_def, [env[o] if isinstance(o, Var) else o for o in self.outputs])
+        return unflatten(self.out_def, [env[o] if isinstance(o, Var) else o for o in self.outputs])
+
+    def line_of(self, k: int) -> int:
+        """The number of the user's line that recorded equation k, where somebody watched, else 0."""
+        return self._lines.get(self.equations[k].outputs[0], 0)
+
+    @property
+    def lines(self) -> dict[Var, int]:
+        """First outputs of equations -> the user's line, where somebody watched while staging."""
+        return self._lines
 
     def equations_with_lines(self) -> list[tuple[tuple[Any, ...], int]]:
         """Each equation as a tuple, and the number of the user's line where somebody watched while staging, else 0."""
         return [
-            ((e.primitive, e.operands, e.outputs, e.params), self._lines.get(k, 0))
-            for k, e in enumerate(self.equations)
+            ((e.primitive, e.operands, e.outputs, e.params), self._lines.get(e.outputs[0], 0))
+            for e in self.equations
         ]
 
     def __str__(self) -> str:

@@ -11,9 +11,11 @@ import numpy as np
 from nnmath_core import random
 from nnmath_core.autodiff.transforms import value_and_grad
 from nnmath_core.device import device_of, to_device
+from nnmath_core.errors import TraceError
 from nnmath_core.io import batches
 from nnmath_core.nn.training import train_layer
 from nnmath_core.optim import Optimizer
+from nnmath_core.program import compile
 from nnmath_core.study.classifier import loss_of, mean_loss
 from nnmath_core.typing import Array
 
@@ -24,7 +26,7 @@ CHUNK = 4096  # rows that are evaluated at once
 
 def half_cosine(start: float, steps: int) -> Callable[[int], float]:
     """Return the schedule that falls from ``start`` to 0 over ``steps`` steps along half a cosine."""
-    return lambda count: 0.5 * start * (1.0 + math.cos(math.pi * min(count / steps, 1.0)))
+    return lambda count: 0.5 * start * (1.0 + np.cos(math.pi * np.minimum(count / steps, 1.0)))
 
 
 def train(
@@ -40,24 +42,37 @@ def train(
 ) -> Any:
     """Return the model after training; ``after_epoch(model)`` is called each time and says whether to go on.
 
-    A model that is another one in training (dropout, batch normalisation) has a method ``train``, which is called.
+    A model that is another one in training (dropout, batch normalisation) has a method ``train``, which is called. A
+    step is one compiled program; where the model has Python control flow on values, it runs in Python.
     """
     differs = hasattr(model, "train")
-    slope_of = (
-        value_and_grad(_training_loss, has_aux=True) if differs else value_and_grad(mean_loss)
-    )
     key = to_device(random.key(int(rng.integers(2**63))), device_of(x)) if differs else None
     data = batches((x, y), size=min(batch_size, len(y)), rng=rng)
     state = optimizer.init(model)
-    step = 0
+    slope_of = (
+        value_and_grad(_training_loss, has_aux=True) if differs else value_and_grad(mean_loss)
+    )
+
+    def once(model: Any, state: Any, x: Array, y: Array, *keys: Any) -> tuple[Any, Any]:
+        if differs:
+            (_, model), slope = slope_of(model, x, y, *keys)
+        else:
+            _, slope = slope_of(model, x, y)
+        return optimizer.step(model, slope, state)
+
+    step: Callable[..., Any] = compile(once)
+    count = 0
     for _ in range(epochs):
         for xb, yb in data:
-            if differs:
-                (_, model), slope = slope_of(model, xb, yb, random.fold_in(key, step))
-            else:
-                _, slope = slope_of(model, xb, yb)
-            model, state = optimizer.step(model, slope, state)
-            step += 1
+            keys = (random.fold_in(key, count),) if differs else ()
+            try:
+                model, state = step(model, state, xb, yb, *keys)
+            except TraceError:  # the model decides by values: its steps run in Python
+                if step is once:
+                    raise
+                step = once
+                model, state = step(model, state, xb, yb, *keys)
+            count += 1
         if not after_epoch(model):
             break
     return model

@@ -369,7 +369,7 @@ class _Reading:
 
     def _row(self, k: int) -> PrecisionRow:
         e = self.program.equations[k]
-        at = origin_of(self.program._lines.get(k, 0))
+        at = origin_of(self.program.line_of(k))
         errors = [self._error_of(v) for v in e.outputs]
         worst = max(range(len(errors)), key=lambda i: errors[i].relative, default=0)
         verdict = self._verdict(k)
@@ -440,18 +440,17 @@ class _Reading:
         for f in self.formulas:
             if k in f.members:
                 return f
-        at = origin_of(self.program._lines.get(k, 0))
+        at = origin_of(self.program.line_of(k))
         if not at.rules:
             return None
         of = Origin(at.file, at.number, at.function, at.rules[:-1])
         for f in self.formulas:
             for i in f.members:
-                same = origin_of(self.program._lines.get(i, 0)) == of
+                same = origin_of(self.program.line_of(i)) == of
                 if same and self.program.equations[i].primitive.name == at.rules[-1]:
                     return f
         lines = [
-            {origin_of(self.program._lines.get(i, 0)).line for i in f.members}
-            for f in self.formulas
+            {origin_of(self.program.line_of(i)).line for i in f.members} for f in self.formulas
         ]
         return next((f for f, on in zip(self.formulas, lines, strict=True) if at.line in on), None)
 

@@ -86,6 +86,22 @@ class SubProgram:
         """Shapes and dtypes of the outputs."""
         return [Aval(shape_of(o), dtype_of(o)) for o in self.outputs]
 
+    def replaced(
+        self,
+        equations: Iterable[Any],
+        constants: dict[Var, Any],
+        outputs: Iterable[Any],
+        lines: dict[Var, int],
+    ) -> SubProgram:
+        """A sub-program of the same inputs that does the same by other equations; its derivatives are traced anew."""
+        new = object.__new__(SubProgram)
+        new.name, new.inputs, new.outputs = self.name, self.inputs, tuple(outputs)
+        new.equations, new.constants, new.lines = list(equations), dict(constants), dict(lines)
+        kept = {*new.constants, *(x for x in new.outputs if isinstance(x, Var))}
+        new._recorded = with_spent(new.equations, kept)
+        new._derived = {}
+        return new
+
     def derived(self, key: Any, name: str, f: Callable[..., Any], avals: Sequence[Any]) -> Any:
         """The sub-program of another function of such operands, traced once for each key."""
         if key not in self._derived:

@@ -119,7 +119,7 @@ def _batch_take(on, v, size, *, axis):
     rest = shape_of(x)[2:]
     flat = reshape_p(x, shape=(size * n, *rest))
     offset = np.arange(size).reshape((size,) + (1,) * (ndim_of(i) - 1)) * n
-    y = take_p(flat, where(i < 0, i + n, i) + beside(i, offset), axis=0)
+    y = take_p(flat, _checked(i, n, axis, alone=False) + beside(i, offset), axis=0)
     k = ndim_of(i)
     return (
         moveaxis(y, tuple(range(1, k)), tuple(range(axis + 1, axis + k))) if k > 1 and axis else y
@@ -177,7 +177,7 @@ def _batch_scatter(on, v, size, *, axis, shape):
     rest = shape[:axis] + shape[axis + 1 :]
     offset = np.arange(size).reshape((size,) + (1,) * k) * n
     y = scatter_add_p(
-        g, where(i < 0, i + n, i) + beside(i, offset), axis=0, shape=(size * n, *rest)
+        g, _checked(i, n, axis, alone=False) + beside(i, offset), axis=0, shape=(size * n, *rest)
     )
     return moveaxis(reshape_p(y, shape=(size, n, *rest)), 1, axis + 1)
 
@@ -401,6 +401,7 @@ def _advanced(x, index):
     # `basic` leaves an axis for each array in `picks`
     basic, picks, axes, place = [], [], [], None
     axis = kept = 0  # in x; in what `basic` leaves
+    alone = sum(not (i is None or type(i) in _BASIC) for i in index) == 1
     for i in _full(index, len(shape)):
         if i is None or type(i) is slice:
             basic.append(i)
@@ -415,7 +416,7 @@ def _advanced(x, index):
             axis += 1
             continue
         if not _is_mask(i):
-            found, new = [_checked(i, shape[axis], axis)], slice(None)
+            found, new = [_checked(i, shape[axis], axis, alone)], slice(None)
             axis += 1
         elif i.ndim:
             if i.shape != shape[axis : axis + i.ndim]:
@@ -457,15 +458,15 @@ def _advanced(x, index):
     return take_p(x, flat, axis=place)
 
 
-def _checked(i, n, axis):
-    """Index integers with negative entries resolved; known values are checked against the length."""
+def _checked(i, n, axis, alone=True):
+    """Index integers, known ones checked against the length; negative entries are resolved, or left to `take` alone."""
     if isinstance(i, (int, np.integer, np.ndarray)):
         i = np.asarray(i, np.intp)
         if i.size and not (-n <= (low := i.min()) and i.max() < n):
             raise _outside(i[(i < -n) | (i >= n)][0], n, axis)
         return np.where(i < 0, i + n, i) if i.size and low < 0 else i
     i = cast(i, np.intp)
-    return where(i < 0, i + n, i)
+    return i if alone else where(i < 0, i + n, i)
 
 
 # ---------------------------------------------------------------------------------------------- NumPy's functions

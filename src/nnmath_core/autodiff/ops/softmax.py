@@ -58,28 +58,19 @@ def _logsumexp_forward(be, x, *, axis, keepdims):
     return y if keepdims else xp.reshape(y, dropped(x.shape, axis))[()]
 
 
-def _softmax_of(xs, y, axis, keepdims):
-    """The softmax of x; zeros where the whole slice is -inf, whose derivative is 0 by convention.
-
-    Not exp(x - y): the rounding error of a large y would be a relative error of the derivative.
-    """
-    dead = equal(spread(y, xs[0].shape, axis, keepdims), -math.inf)
-    return where(dead, 0.0, softmax_p(where(dead, 0.0, xs[0]), axis=axis))
-
-
 logsumexp_p = Primitive(
     "logsumexp",
     forward=_logsumexp_forward,
     vjp=(
         lambda g, xs, y, *, axis, keepdims: spread(g, xs[0].shape, axis, keepdims)
-        * _softmax_of(xs, y, axis, keepdims),
+        * softmax_or_zero_p(xs[0], axis=axis),
     ),
     jvp=(
         lambda t, xs, y, *, axis, keepdims: sum_p(
-            t * _softmax_of(xs, y, axis, keepdims), axis=axis, keepdims=keepdims
+            t * softmax_or_zero_p(xs[0], axis=axis), axis=axis, keepdims=keepdims
         ),
     ),
-    keeps=("0y",),
+    keeps=("0",),
     through=through_reduction,
     shape=reduced,
     batch=batched(lambda: logsumexp_p),
@@ -100,24 +91,47 @@ def _softmax_forward(be, x, *, axis):
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
-softmax_p = Primitive(
-    "softmax",
-    forward=_softmax_forward,
-    vjp=(lambda g, xs, y, *, axis: y * (g - sum_p(g * y, axis=axis, keepdims=True)),),
-    jvp=(lambda t, xs, y, *, axis: y * (t - sum_p(t * y, axis=axis, keepdims=True)),),
-    keeps=("y",),
-    # an entry is live when one of the results of its slice is
-    through=lambda m, i, xs, y, *, axis: broadcast_to_p(
-        any_p(m, axis=axis, keepdims=True), shape=xs[0].shape
-    ),
-    shape=lambda x, *, axis: Aval(x.shape, dtype_of(x)),
-    batch=lambda on, v, size, *, axis: softmax_p(v[0], axis=tuple(a + 1 for a in axis)),
-    samples=lambda d: [
-        sample(d.normal(3, 4), axis=(1,)),
-        sample(d.normal(2, 3), axis=(0, 1)),
-        sample(d.normal(0, 3), axis=(1,)),
-    ],
+def _softmax_or_zero_forward(be, x, *, axis):
+    xp = be.xp
+    if not x.size:
+        return xp.zeros_like(x)
+    top = xp.max(x, axis=axis, keepdims=True)
+    e = xp.exp(x - xp.where(top == -math.inf, xp.zeros_like(top), top))
+    total = xp.sum(e, axis=axis, keepdims=True)
+    return e / xp.where(total == 0, xp.ones_like(total), total)
+
+
+def _softmax_primitive(name, forward, this):
+    """Softmax, or softmax with another value where a slice is all -inf: the derivative is made of the result."""
+    return Primitive(
+        name,
+        forward=forward,
+        vjp=(lambda g, xs, y, *, axis: y * (g - sum_p(g * y, axis=axis, keepdims=True)),),
+        jvp=(lambda t, xs, y, *, axis: y * (t - sum_p(t * y, axis=axis, keepdims=True)),),
+        keeps=("y",),
+        # an entry is live when one of the results of its slice is
+        through=lambda m, i, xs, y, *, axis: broadcast_to_p(
+            any_p(m, axis=axis, keepdims=True), shape=xs[0].shape
+        ),
+        shape=lambda x, *, axis: Aval(x.shape, dtype_of(x)),
+        batch=lambda on, v, size, *, axis: this()(v[0], axis=tuple(a + 1 for a in axis)),
+        samples=lambda d: [
+            sample(d.normal(3, 4), axis=(1,)),
+            sample(d.normal(2, 3), axis=(0, 1)),
+            sample(d.normal(0, 3), axis=(1,)),
+        ],
+    )
+
+
+softmax_p = _softmax_primitive("softmax", _softmax_forward, lambda: softmax_p)
+
+softmax_or_zero_p = _softmax_primitive(
+    "softmax_or_zero", _softmax_or_zero_forward, lambda: softmax_or_zero_p
 )
+"""The derivative of logsumexp: 0, by convention, where a slice is all -inf.
+
+It is not exp(x - logsumexp(x)): the rounding error of a large logsumexp would be a relative error of the derivative.
+"""
 
 
 # ---------------------------------------------------------------------------------------------- SciPy's functions

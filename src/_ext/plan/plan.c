@@ -1,0 +1,156 @@
+#include "plan/nnm_plan.h"
+#include "plan/pool.h"
+#include <string.h>
+
+#define KIND(name) void nnm_exec_##name(const nnm_instr *, nnm_frame *, int, int);
+#include "plan/kinds.def"
+#undef KIND
+
+static const struct {
+    const char *name;
+    nnm_exec exec;
+} kinds[] = {
+#define KIND(name) {#name, nnm_exec_##name},
+#include "plan/kinds.def"
+#undef KIND
+};
+
+nnm_exec nnm_kind(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; ++i)
+        if (!strcmp(kinds[i].name, name))
+            return kinds[i].exec;
+    return NULL;
+}
+
+static const nnm_pool_table *pool; /* NULL: no threads */
+
+void nnm_plan_use_pool(const void *table)
+{
+    pool = table;
+}
+
+void nnm_meet(nnm_frame *frame)
+{
+    pool->barrier_wait(frame->barrier);
+}
+
+/* On one thread, with the shares of several one after the other, or with a clock. */
+static void walk_watched(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end)
+{
+    for (; in < end && !frame->failed; in += 1 + in->body) {
+        const int split = frame->split;
+        const double begin = frame->seconds ? pool->now() : 0.0, inside = frame->inside;
+        frame->inside = 0.0;
+        if (in->flags & NNM_ALONE) {
+            frame->split = 0; /* of a body, too: it has scratch for one */
+            in->exec(in, frame, 0, 1);
+            frame->split = split;
+        } else if (in->body || split <= 1) {
+            in->exec(in, frame, 0, 1);
+        } else {
+            for (int t = 0; t < split; ++t)
+                in->exec(in, frame, t, split);
+        }
+        if (frame->seconds) {
+            const double took = pool->now() - begin;
+            frame->seconds[in - frame->program->instr] += took - frame->inside;
+            frame->inside = inside + took;
+        }
+    }
+}
+
+void nnm_walk_body(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end, int t, int nt)
+{
+    if (frame->split > 1 || frame->seconds) {
+        walk_watched(frame, in, end);
+    } else if (nt == 1) {
+        for (; in < end && !frame->failed; in += 1 + in->body)
+            in->exec(in, frame, 0, 1);
+    } else {
+        /* After a failure threads go on to meet, since some may know of it later than others. */
+        for (; in < end; in += 1 + in->body) {
+            if (in->flags & NNM_WAIT)
+                nnm_meet(frame);
+            if (frame->failed && !(in->body && !(in->flags & NNM_ALONE)))
+                continue;
+            if (!(in->flags & NNM_ALONE))
+                in->exec(in, frame, t, nt);
+            else if (t == 0)
+                in->exec(in, frame, 0, 1);
+        }
+    }
+}
+
+void nnm_walk(nnm_frame *frame, int t, int nt)
+{
+    const nnm_program *p = frame->program;
+    nnm_walk_body(frame, p->instr, p->instr + p->ninstr, t, nt);
+}
+
+void nnm_walk_split(nnm_frame *frame, int nt)
+{
+    frame->split = nt;
+    nnm_walk(frame, 0, 1);
+    frame->split = 0;
+}
+
+void nnm_walk_timed(nnm_frame *frame, double *seconds)
+{
+    frame->seconds = seconds;
+    frame->inside = 0.0;
+    nnm_walk(frame, 0, 1);
+    frame->seconds = NULL;
+}
+
+static void (*signals)(nnm_frame *);
+
+void nnm_plan_use_signals(void (*check)(nnm_frame *))
+{
+    signals = check;
+}
+
+void nnm_signals(nnm_frame *frame)
+{
+    if (signals)
+        signals(frame);
+}
+
+double nnm_clock(void)
+{
+    return pool->now();
+}
+
+static void walk(void *arg, int t, int nt)
+{
+    nnm_frame *frame = arg;
+    nnm_barrier_join(frame->barrier, nt);
+    nnm_walk(frame, t, nt);
+}
+
+void nnm_run_threads(nnm_frame *frame, struct nnm_barrier *barrier, int nt, double seconds)
+{
+    const nnm_program *p = frame->program;
+    const int most = pool ? pool->threads_get() : 1;
+    nt = nt < most ? nt : most;
+    if (nt <= 1 && !(pool && p->products)) {
+        nnm_walk(frame, 0, 1);
+        return;
+    }
+    pool->barrier_init(barrier, nt);
+    frame->barrier = barrier;
+    const double begin = pool->now();
+    const int got = pool->run(walk, frame, nt, seconds);
+    if (got <= 1)
+        return;
+    /* What instructions of one thread make the others wait is no sign of a busy machine. Several threads may run this
+     * plan: a lost update costs nothing. */
+    const double total = pool->now() - begin, waited = pool->barrier_waited(barrier);
+    double usual;
+    __atomic_load(p->usual, &usual, __ATOMIC_RELAXED);
+    if (waited < usual * total) {
+        usual = waited / total;
+        __atomic_store(p->usual, &usual, __ATOMIC_RELAXED);
+    }
+    pool->feedback(waited - usual * total, total);
+}

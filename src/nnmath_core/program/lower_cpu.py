@@ -1,0 +1,199 @@
+"""From a Program to a Plan of the CPU's executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnmath_core._ext._autodiff import Var
+from nnmath_core._ext._plan import Executable
+from nnmath_core.program.builder import Buffer, Builder, View, row_major
+from nnmath_core.program.ir import Program
+from nnmath_core.program.lower.bodies import define_constants, lower_equations, output_of, scheduled
+from nnmath_core.program.memory import lay_out, meetings
+from nnmath_core.program.work import flattened, work
+
+__all__ = ["lower"]
+
+WAIT, ALONE = 1, 2
+
+
+def lower(
+    program: Program,
+    *,
+    donated: Sequence[int] = (),
+    deterministic: bool = False,
+    nargs: int = -1,
+    threads: int | None = None,
+) -> Lowered:
+    """Make the executable of a program.
+
+    Parameters
+    ----------
+    program : Program
+        After the passes.
+    donated : sequence of int
+        Inputs whose memory results may take.
+    deterministic : bool
+        Split products by shape alone.
+    nargs : int
+        Number of arguments where each is one leaf; -1: they are trees.
+    threads : int, optional
+        The most that a run may use; by default, one for each CPU that the process may use.
+
+    Returns
+    -------
+    Lowered
+    """
+    b = Builder(program.name, usable_cpus() if threads is None else threads, deterministic)
+    inputs = []
+    for v in program.inputs:
+        buffer = Buffer(_nbytes(v), "input")
+        b.define(v, View(buffer, 0, v.shape, row_major(v.shape, v.dtype.itemsize), v.dtype, v.weak))
+        inputs.append(buffer)
+    define_constants(b, program.constants)
+    lower_equations(b, program.equations)
+    outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
+    b.steps = scheduled(b, {v.buffer for v in outputs})
+    return assemble(b, inputs, outputs, program, donated, nargs)
+
+
+def usable_cpus() -> int:
+    """CPUs of the affinity mask, at most 16: every thread has scratch of its own in the arena."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(16, len(os.sched_getaffinity(0)))
+    return min(16, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """An executable with what it was made from."""
+
+    executable: Executable
+    steps: tuple[Any, ...]
+    meets: tuple[bool, ...]
+    donors: dict[int, int]
+    """Which results take the memory of which inputs."""
+
+
+def _nbytes(v: Any) -> int:
+    n = v.dtype.itemsize
+    for s in v.shape:
+        n *= s
+    return int(n)
+
+
+def assemble(
+    b: Builder,
+    inputs: list[Buffer],
+    outputs: list[View],
+    program: Program,
+    donated: Sequence[int] = (),
+    nargs: int = -1,
+) -> Lowered:
+    """Give everything its place and make the executable."""
+    donors = _donors(b, program, inputs, outputs, donated)
+    slot = 1
+    for buffer in (*inputs, *(v.buffer for v in outputs)):
+        if not buffer.slot:
+            buffer.slot = slot
+            slot += 1
+    for k, i in donors.items():
+        outputs[k].buffer.slot = inputs[i].slot
+    constants: dict[int, Any] = {}
+    steps = flattened(b.steps)
+    for step in steps:
+        for v in (*step.reads, *step.writes):
+            if v.buffer.kind in ("constant", "moving") and not v.buffer.slot:
+                v.buffer.slot = slot
+                if v.buffer.kind == "constant":
+                    constants[slot] = v.buffer.array
+                slot += 1
+    arena = lay_out(b.steps, [])
+    waits = meetings(b.steps)
+    instructions = []
+    for step, wait in zip(steps, waits, strict=True):
+        lengths = [len(flattened(sub)) for sub in step.subs]
+        ints = (len(lengths), *lengths, *step.ints) if step.subs else step.ints
+        refs = [
+            (v.buffer.slot, v.buffer.offset + v.offset)
+            for v in (*step.reads, *step.writes, *step.scratch)
+        ]
+        flags = WAIT * wait + ALONE * step.alone
+        instructions.append((step.kind, flags, refs, ints, step.reals, step.object, sum(lengths)))
+    executable = Executable(
+        instructions,
+        slot,
+        arena,
+        constants,
+        tuple(
+            (x.slot, v.shape, v.dtype.num, v.weak)
+            for x, v in zip(inputs, program.inputs, strict=True)
+        ),
+        tuple(
+            (v.buffer.slot, v.shape, v.dtype.num, donors.get(k, -2 if _is_number(o) else -1))
+            for k, (v, o) in enumerate(zip(outputs, program.outputs, strict=True))
+        ),
+        b.threads,
+        program.in_def,
+        program.out_def,
+        work(b.steps).shared,
+        nargs,
+    )
+    return Lowered(executable, tuple(b.steps), tuple(waits), donors)
+
+
+def _is_number(o: Any) -> bool:
+    """Whether a result is a Python number."""
+    return o.weak if isinstance(o, Var) else type(o) in (bool, int, float, complex)
+
+
+def _donors(
+    b: Builder,
+    program: Program,
+    inputs: list[Buffer],
+    outputs: list[View],
+    donated: Sequence[int],
+) -> dict[int, int]:
+    """Which result takes the memory of which donated input: the first of its shape and dtype that is free.
+
+    Where the result is written before the input has been read for the last time, it is made elsewhere and copied at the
+    end.
+    """
+    donors: dict[int, int] = {}
+    left = list(donated)
+    for k, out in enumerate(outputs):
+        for i in left:
+            v = program.inputs[i]
+            if v.shape and v.shape == out.shape and v.dtype == out.dtype:  # a number is no memory
+                donors[k] = i
+                left.remove(i)
+                break
+    # All inputs that are read after a result was written must still be there.
+    for k, i in donors.items():
+        out = outputs[k]
+        first = min(
+            (n for n, s in enumerate(b.steps) for v in s.writes if v.buffer is out.buffer),
+            default=-1,
+        )
+        last = max(
+            (n for n, s in enumerate(b.steps) for v in s.reads if v.buffer is inputs[i]), default=-1
+        )
+        late = last > first
+        if last == first >= 0:
+            step = b.steps[first]
+            late = (
+                not any(
+                    step.writes[w].buffer is out.buffer and step.reads[r].buffer is inputs[i]
+                    for w, r in step.inplace
+                )
+                or sum(v.buffer is inputs[i] for v in step.reads) > 1
+            )
+        if late:
+            copy = View(Buffer(out.nbytes, "output"), 0, out.shape, out.strides, out.dtype)
+            out.buffer.kind = "arena"
+            outputs[k] = copy
+            b.copy(out, copy)
+    return donors

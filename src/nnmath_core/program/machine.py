@@ -1,0 +1,645 @@
+"""The micro-program of a group: phases, registers and the integers that `machine.c` reads.
+
+A value of the group is one of three things. A *block* value has an entry for each row and column; it lives in an L1
+block or, when it is read outside of the group, in its output. A *row* value has one entry for each row: what a
+reduction along the columns gives, and what is computed from such. What is folded over rows is accumulated in an
+output and is not available inside.
+
+A block operation runs in the first phase in which all row values that it reads exist, and not before it is needed. When
+a later phase reads it again, a cheap one is computed again, any other is kept in a buffer of the length of the row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnmath_core.program import loops
+from nnmath_core.program.builder import Buffer, Builder, Step, View, merged_axes
+from nnmath_core.program.fuse import Access, Group, Node, node_of
+from nnmath_core.program.nodes import Fold, Loop, Reduction
+
+__all__ = ["emit_group"]
+
+L1 = 32768
+"""Bytes that the blocks of one operation sequence may take."""
+LONGEST_BLOCK = 1024
+CHEAP = 1.0
+"""Cost up to which an operation runs again instead of being kept."""
+CHUNKS = 8
+"""Parts of the rows that are accumulated apart, whatever the number of threads."""
+SHARED = 1 << 15
+"""Entries from which work is cut into parts."""
+SHORTEST_PART, LONGEST_PART = 1 << 11, 1 << 14
+"""Entries of the parts in which a sum of all entries is made."""
+
+PROLOGUE = 1  # phase 0 belongs to groups of rows
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """A register: a view that moves, or a fixed place in the scratch of the thread."""
+
+    number: int = -1
+    stride: int = 0
+    """Of a column, in bytes."""
+
+
+@dataclass(eq=False)
+class _View(_Place):
+    ref: int = 0
+    offset: int = 0
+    own: bool = False
+    group: int = 0
+    axes: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class _Fixed(_Place):
+    nbytes: int = 16
+    """Of a row value; of a block, those of one entry."""
+    block: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Operation:
+    loop: Loop
+    args: list[_Place]
+    strides: list[int]
+
+
+@dataclass(eq=False, slots=True)
+class _Phase:
+    block: list[_Operation] = field(default_factory=list)
+    row: list[_Operation] = field(default_factory=list)
+
+
+def emit_group(b: Builder, g: Group, outside: set[Buffer]) -> None:
+    """Emit the instructions of a group; buffers of ``outside`` are read elsewhere."""
+    if g.size == 0 and not any(m.folded is not None for m in g.members):
+        return
+    _Writer(b, g, outside).write()
+
+
+class _Writer:
+    def __init__(self, b: Builder, g: Group, outside: set[Buffer]) -> None:
+        self.b, self.g = b, g
+        self.made = {m.write.view.buffer: m for m in g.members}
+        self.written = {m for m in g.members if m.write.view.buffer in outside}
+        self.rank = len(g.space)
+        self.reads: list[View] = []
+        self.writes: list[View] = []
+        self.views: dict[Any, _View] = {}
+        self.fixed: list[_Fixed] = []
+        self.after: list[tuple[View, View, Node, int]] = []
+        self.parts = 0
+        self._settle_space()
+
+    # ------------------------------------------------------------------------------------------ space
+    def _padded(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        return strides + (0,) * (self.rank - len(strides))
+
+    def _external(self) -> list[tuple[Node, int]]:
+        return [
+            (m, i)
+            for m in self.g.members
+            for i, a in enumerate(m.reads)
+            if a.view.buffer not in self.made
+        ]
+
+    def _settle_space(self) -> None:
+        g = self.g
+        space = g.space
+        split = g.split
+        over = g.over_rows or ()
+        if split is None and over:
+            split = max(over) + 1
+        strides = [self._padded(m.reads[i].strides) for m, i in self._external()]
+        strides += [self._padded(m.write.strides) for m in self.written if m.folded is None]
+        if split is None:  # one run of columns, as long as all agree
+            axes = merged_axes(space, strides)
+            self.cols, last = axes.pop() if axes else (1, (0,) * len(strides))
+            self.row_space = [n for n, _ in axes]
+            self._row_strides = {s: tuple(a[1][k] for a in axes) for k, s in enumerate(strides)}
+            self._col_stride = {s: last[k] for k, s in enumerate(strides)}
+            self.group_rows = 0
+            self.kept = 1
+            return
+        self._merge_columns(split)
+        strides = [self._padded(m.reads[i].strides) for m, i in self._external()]
+        strides += [self._padded(m.write.strides) for m in self.written if m.folded is None]
+        strides += [
+            self._padded(m.write.strides)
+            for m in self.written
+            if m.folded is not None and m.trailing and m.folded != over
+        ]
+        kept = [a for a in range(split) if a not in over]
+        folded = [a for a in range(split) if a in over]
+        outer = merged_axes([space[a] for a in kept], [[s[a] for a in kept] for s in strides])
+        inner = merged_axes([space[a] for a in folded], [[s[a] for a in folded] for s in strides])
+        cols = range(split, self.rank)
+        line = merged_axes([space[a] for a in cols], [[s[a] for a in cols] for s in strides])
+        assert len(line) <= 1
+        self.cols, last = line[0] if line else (1, (0,) * len(strides))
+        axes = [*outer, *inner]
+        self.row_space = [n for n, _ in axes]
+        self._row_strides = {s: tuple(a[1][k] for a in axes) for k, s in enumerate(strides)}
+        self._col_stride = {s: last[k] for k, s in enumerate(strides)}
+        self.kept = math.prod(space[a] for a in kept)
+        self.group_rows = math.prod(space[a] for a in folded) if over else 0
+        if (
+            split == 0
+            and self.cols >= SHARED
+            and all(m.folded is not None for m in self.g.members if self._is_row(m))
+        ):
+            self._cut_columns()
+
+    def _cut_columns(self) -> None:
+        """Fold all entries in parts, which threads share: rows that are pieces of the one row there is."""
+        for parts in range(-(-self.cols // LONGEST_PART), self.cols // SHORTEST_PART + 1):
+            if self.cols % parts == 0:
+                break
+        else:
+            return
+        self.parts = parts
+        self.cols //= parts
+        self.row_space = [parts]
+        self._row_strides = {s: (self.cols * c,) for s, c in self._col_stride.items()}
+
+    def _merge_columns(self, split: int) -> None:
+        """Copy what is read in another order than the columns', so that a row is one run of entries."""
+        cols = self.g.space[split:]
+        if len(cols) <= 1:
+            return
+        for m, i in self._external():
+            a = m.reads[i]
+            s = self._padded(a.strides)
+            if len(merged_axes(cols, (s[split:], _dense(cols)))) <= 1 or not any(s[split:]):
+                continue
+            lead = [n if t else 1 for n, t in zip(self.g.space[:split], s[:split], strict=True)]
+            copy = self.b.array((*lead, *cols), a.view.dtype)
+            source = a.view.at(a.view.offset, copy.shape, s)
+            self.b.copy(source, copy)
+            new = copy.broadcast(self.g.space).strides
+            reads = list(m.reads)
+            reads[i] = Access(copy, new[: len(a.strides)])
+            m.reads = tuple(reads)
+
+    # ------------------------------------------------------------------------------------------ phases
+    def _is_row(self, m: Node) -> bool:
+        """Whether the value of a node is a row value."""
+        if m.folded is not None:
+            return m.trailing and m.folded != self.g.over_rows
+        return len(m.space) < self.rank
+
+    def _over_rows(self, m: Node) -> bool:
+        return m.folded is not None and not self._is_row(m)
+
+    def _schedule(self) -> None:
+        """The phase of each node, and which block values are kept for a later one."""
+        early: dict[Node, int] = {}
+        for m in self.g.members:
+            phase = PROLOGUE if self._is_row(m) and m.folded is None else PROLOGUE + 1
+            for a in m.reads:
+                p = self.made.get(a.view.buffer)
+                if p is None:
+                    continue
+                if self._is_row(p):
+                    step = 0 if self._is_row(m) and m.folded is None else 1
+                    phase = max(phase, early[p] + step if early[p] > PROLOGUE else phase)
+                else:
+                    phase = max(phase, early[p])
+            early[m] = phase
+        self.phase = dict(early)
+        uses: dict[Node, set[int]] = {m: set() for m in self.g.members}
+        for m in reversed(self.g.members):
+            block = not self._is_row(m) and not self._over_rows(m)
+            if block and uses[m]:
+                self.phase[m] = max(early[m], min(uses[m]))
+            for a in m.reads:
+                p = self.made.get(a.view.buffer)
+                if p is not None and not self._is_row(p):
+                    uses[p].add(self.phase[m])
+        self.stored: set[Node] = set()
+        self.again: set[Node] = set()
+        for m in self.g.members:
+            if self._is_row(m) or self._over_rows(m):
+                continue
+            if max(uses[m], default=0) <= self.phase[m] or m in self.written:
+                continue
+            if self._cheap(m):
+                self.again.add(m)
+            else:
+                self.stored.add(m)
+
+    def _cheap(self, m: Node) -> bool:
+        if m.step.object.loop.cost > CHEAP:
+            return False
+        for a in m.reads:
+            p = self.made.get(a.view.buffer)
+            if p is not None and not self._is_row(p) and p not in self.stored | self.written:
+                return False
+        return True
+
+    # ------------------------------------------------------------------------------------------ registers
+    def _view(self, view: View, strides: tuple[int, ...], writes: bool = False) -> _View:
+        """The register of memory outside, over the space."""
+        key = (id(view.buffer), view.offset, strides, view.dtype)
+        if key in self.views:
+            return self.views[key]
+        return self._new_view(
+            key, view, self._row_strides[strides], self._col_stride[strides], 0, writes
+        )
+
+    def _new_view(
+        self, key: Any, view: View, axes: Sequence[int], col: int, group: int, writes: bool
+    ) -> _View:
+        place = _View(stride=col, group=group, axes=tuple(axes))
+        if writes:
+            place.ref = len(self.writes)
+            self.writes.append(view)
+        else:
+            place.ref = -1 - len(self.reads)
+            self.reads.append(view)
+        self.views[key] = place
+        return place
+
+    def _constant(self, raw: bytes) -> _View:
+        key = ("constant", raw)
+        if key not in self.views:
+            view = self.b.constant(np.frombuffer(raw, np.uint8))
+            self._new_view(key, view, (0,) * len(self.row_space), 0, 0, False)
+        return self.views[key]
+
+    def _row_place(self) -> _Fixed:
+        place = _Fixed(nbytes=16)
+        self.fixed.append(place)
+        return place
+
+    # ------------------------------------------------------------------------------------------ operations
+    def write(self) -> None:
+        self._cut()
+        self._schedule()
+        last = max(self.phase.values())
+        self.phases = [_Phase() for _ in range(last + 1)]
+        self.row_places: dict[Node, _Place] = {}
+        self.buffers: dict[Node, _View] = {}
+        for m in self.g.members:
+            if self._is_row(m):
+                self.row_places[m] = self._row_output(m) if m in self.written else self._row_place()
+            elif m in self.stored:
+                itemsize = m.write.view.dtype.itemsize
+                self.buffers[m] = _View(stride=itemsize, own=True, axes=(0,) * len(self.row_space))
+                self.views["buffer", m] = self.buffers[m]
+        self.blocks: list[_Fixed] = []
+        for number in range(PROLOGUE, last + 1):
+            self._write_phase(number)
+        self._emit()
+
+    def _row_output(self, m: Node) -> _View:
+        if self.parts:
+            what, out = m.step.object, m.write.view
+            wide = (
+                np.float64 if what.name.startswith("sum") and out.dtype.kind == "f" else out.dtype
+            )
+            partial = self.b.array((self.parts,), wide)
+            self.after.append((partial, out, m, self.parts))
+            itemsize = partial.dtype.itemsize
+            return self._new_view(("part", m), partial, (itemsize,), 0, 0, True)
+        return self._view(m.write.view, self._padded(m.write.strides), True)
+
+    def _write_phase(self, number: int) -> None:
+        phase = self.phases[number]
+        here: dict[Any, _Place] = {}
+        wanted = self._needed(number)
+        for m in self.g.members:
+            if self._is_row(m) and m.folded is None:
+                continue
+            if m in wanted and not self._over_rows(m) and m.folded is None:
+                self._block(m, number, here)
+            elif m.folded is not None and self.phase[m] == number:
+                self._fold(m, number, here)
+        for m in self.g.members:
+            if self._is_row(m) and m.folded is None and self.phase[m] == number:
+                args = [self._row_operand(a) for a in m.reads]
+                place = self.row_places[m]
+                size = [a.view.dtype.itemsize for a in m.reads]
+                phase.row.append(
+                    _Operation(
+                        m.step.object.loop, [*args, place], [*size, m.write.view.dtype.itemsize]
+                    )
+                )
+        self._allocate(phase)
+
+    def _needed(self, number: int) -> set[Node]:
+        """Block values to compute in a phase: its own, and those that are computed again."""
+        need: set[Node] = set()
+        for m in reversed(self.g.members):
+            block = not self._is_row(m) and m.folded is None
+            if block and (self.phase[m] == number or m in need):
+                need.add(m)
+            elif not (m.folded is not None and self.phase[m] == number):
+                continue
+            for a in m.reads:
+                p = self.made.get(a.view.buffer)
+                if p in self.again:
+                    need.add(p)
+        return need
+
+    def _row_operand(self, a: Access) -> _Place:
+        p = self.made.get(a.view.buffer)
+        if p is not None:
+            return self.row_places[p]
+        return self._view(a.view, self._padded(a.strides))
+
+    def _operand(self, a: Access, number: int, here: dict[Any, _Place]) -> tuple[_Place, int]:
+        """The register of what a block operation reads, and its stride."""
+        p = self.made.get(a.view.buffer)
+        if p is not None:
+            if self._is_row(p):
+                return self.row_places[p], 0
+            place = (
+                here.get(p)
+                or self.buffers.get(p)
+                or self._view(p.write.view, self._padded(p.write.strides), True)
+            )
+            return place, place.stride or a.view.dtype.itemsize
+        view = self._view(a.view, self._padded(a.strides))
+        itemsize = a.view.dtype.itemsize
+        if view.stride in (0, itemsize):
+            return view, view.stride
+        if view not in here:  # entries further apart are brought together
+            place = self._block_place(itemsize)
+            loop = loops.copy(a.view.dtype)
+            assert loop is not None
+            self.phases[number].block.append(
+                _Operation(loop, [view, place], [view.stride, itemsize])
+            )
+            here[view] = place
+        return here[view], itemsize
+
+    def _block_place(self, itemsize: int) -> _Fixed:
+        return _Fixed(nbytes=itemsize, block=True, stride=itemsize)
+
+    def _block(self, m: Node, number: int, here: dict[Any, _Place]) -> None:
+        operands = [self._operand(a, number, here) for a in m.reads]
+        itemsize = m.write.view.dtype.itemsize
+        place: _Place
+        if self.phase[m] == number and m in self.written:
+            place = self._view(m.write.view, self._padded(m.write.strides), True)
+        elif m in self.buffers and self.phase[m] == number:
+            place = self.buffers[m]
+        else:
+            place = self._block_place(itemsize)
+        here[m] = place
+        self.phases[number].block.append(
+            _Operation(
+                m.step.object.loop,
+                [*(p for p, _ in operands), place],
+                [*(s for _, s in operands), itemsize],
+            )
+        )
+
+    def _fold(self, m: Node, number: int, here: dict[Any, _Place]) -> None:
+        what: Reduction = m.step.object
+        operands = [self._operand(a, number, here) for a in m.reads]
+        places: list[_Place] = [p for p, _ in operands]
+        strides = [n for _, n in operands]
+        phase = self.phases[number]
+        itemsize = m.write.view.dtype.itemsize
+        if self.parts:
+            part = self.writes[self.row_places[m].ref]  # type: ignore[attr-defined]
+            again = loops.reduction(what.name, (0,), m.reads[0].view.dtype, part.dtype)
+            if again is not None and len(places) == 2:
+                again = loops.product_sum(again, m.reads[0].view.dtype)
+            assert again is not None
+            what, itemsize = again, part.dtype.itemsize
+        if self._over_rows(m):
+            target = self._accumulated(m, what.column)
+            args: list[_Place] = [*places, target] if what.column.two else [target, *places]
+            sizes = [*strides, itemsize] if what.column.two else [itemsize, *strides]
+            phase.block.append(_Operation(what.column.step, [*args, target], [*sizes, itemsize]))
+            return
+        fold = what.row
+        accumulator: _Place = self._row_place() if fold.finish else self.row_places[m]
+        clear = loops.copy_bytes(len(fold.start))
+        self.phases[number - 1].row.append(
+            _Operation(clear, [self._constant(fold.start), accumulator], [0, len(fold.start)])
+        )
+        args = places if fold.two else [accumulator, *places]
+        sizes = strides if fold.two else [0, *strides]
+        phase.block.append(_Operation(fold.step, [*args, accumulator], [*sizes, 0]))
+        if fold.finish:
+            phase.row.append(
+                _Operation(fold.finish, [accumulator, self.row_places[m]], [16, itemsize])
+            )
+
+    # ------------------------------------------------------------------------------------------ sums over rows
+    def _cut(self) -> None:
+        """How rows are cut into groups whose sums are made apart."""
+        self.chunks = 1
+        if not self.group_rows or self.kept > 1:
+            return
+        if self.group_rows * self.cols >= SHARED and self.group_rows >= 8 * CHUNKS:
+            self.chunks = CHUNKS
+            self.group_rows = -(-self.group_rows // CHUNKS)
+
+    def _accumulated(self, m: Node, fold: Fold) -> _View:
+        """The register into which rows are folded; it is cleared at the beginning of each group."""
+        out = m.write.view
+        itemsize = out.dtype.itemsize
+        groups = self.kept * self.chunks
+        strides = self._padded(m.write.strides)
+        kept = [s for a, s in enumerate(strides) if a not in (self.g.over_rows or ())]
+        lengths = [n for a, n in enumerate(self.g.space) if a not in (self.g.over_rows or ())]
+        dense = [itemsize * s for s in _dense(lengths)]
+        direct = self.chunks == 1 and kept == dense
+        target = out if direct else self.b.array((groups, self.cols), out.dtype)
+        place = self._new_view(
+            ("sum", m), target, (0,) * len(self.row_space), itemsize, self.cols * itemsize, True
+        )
+        if not direct:
+            self.after.append((target, out, m, groups))
+        clear = loops.copy(out.dtype)
+        assert clear is not None
+        self.phases[0].block.append(
+            _Operation(clear, [self._constant(fold.start), place], [0, itemsize])
+        )
+        return place
+
+    def _finish(self) -> None:
+        """Add up what was folded apart, or bring it into the order of its output."""
+        for partial, out, m, groups in self.after:
+            over = self.g.over_rows or ()
+            order = [a for a in range(self.rank) if a not in over]
+            strides = self._padded(m.write.strides)
+            lengths = [self.g.space[a] for a in order]
+            ordered = out.at(out.offset, lengths, [strides[a] for a in order])
+            if self.parts:
+                name = m.step.object.name
+                name = "sum" if name.startswith("sum") else name  # sums of sums
+                what = loops.reduction(name, (0,), partial.dtype, out.dtype)
+                assert what is not None
+                single = out.at(out.offset, (), ())
+                step = Step("node", (partial,), (single,), (), (), False, what)
+                n = node_of(step, 0)
+                emit_group(self.b, Group(n.space, 0, [n]), {out.buffer})
+                continue
+            if self.chunks == 1:
+                source = partial.reshaped(lengths)
+                assert source is not None
+                self.b.copy(source, ordered)
+                continue
+            total = partial.at(
+                0,
+                (groups, *lengths),
+                (
+                    self.cols * out.dtype.itemsize,
+                    *[out.dtype.itemsize * s for s in _dense(lengths)],
+                ),
+            )
+            what = loops.reduction(m.step.object.name, (0,), out.dtype)
+            assert what is not None
+            step = Step("node", (total,), (ordered,), (), (), False, what)
+            n = node_of(step, 0)
+            assert n.folded is not None
+            group = Group(n.space, len(n.space) - len(n.folded) if n.trailing else None, [n])
+            if not n.trailing:
+                group.over_rows = n.folded
+            emit_group(self.b, group, {out.buffer})
+
+    # ------------------------------------------------------------------------------------------ layout
+    def _allocate(self, phase: _Phase) -> None:
+        """Give block values their places: one that is read for the last time makes room for the result."""
+        last: dict[_Place, int] = {}
+        for i, op in enumerate(phase.block):
+            for p in op.args:
+                last[p] = i
+        free: dict[int, list[_Fixed]] = {}
+        real: dict[_Place, _Fixed] = {}
+        for i, op in enumerate(phase.block):
+            for p in {id(p): p for p in op.args[:-1]}.values():
+                if not (isinstance(p, _Fixed) and p.block and last[p] == i and p in real):
+                    continue
+                free.setdefault(real[p].nbytes, []).append(real[p])
+            out = op.args[-1]
+            if isinstance(out, _Fixed) and out.block and out not in real:
+                pool = free.get(out.nbytes)
+                if pool:
+                    real[out] = pool.pop()
+                else:
+                    place = _Fixed(nbytes=out.nbytes, block=True, stride=out.nbytes)
+                    self.blocks.append(place)
+                    real[out] = place
+                if last[out] == i:
+                    free.setdefault(out.nbytes, []).append(real[out])
+        for op in phase.block:
+            op.args = [real.get(p, p) for p in op.args]
+
+    def _emit(self) -> None:
+        b = self.b
+        per_entry = sum(p.nbytes for p in self.blocks) + sum(
+            abs(v.stride) for v in self.views.values()
+        )
+        block = max(64, min(LONGEST_BLOCK, L1 // max(per_entry, 1) // 64 * 64))
+        block = min(block, max(self.cols, 1))
+        offset = 0
+        places: list[int] = []
+        numbered: list[_Fixed] = []
+        for f in (*self.fixed, *self.blocks):
+            size = f.nbytes * (block if f.block else 1)
+            if f.block:
+                offset = -(-offset // 64) * 64
+            places.append(offset)
+            numbered.append(f)
+            offset += -(-size // 16) * 16
+        for v in self.buffers.values():
+            offset = -(-offset // 64) * 64
+            v.offset = offset
+            offset += v.stride * self.cols
+        thread_bytes = -(-max(offset, 64) // 64) * 64
+        views = list(self.views.values())
+        for k, v in enumerate(views):
+            v.number = k
+        for k, f in enumerate(numbered):
+            f.number = len(views) + k
+        rows = math.prod(self.row_space)
+        has_row = any(p.row for p in self.phases)
+        split, quantum = 0, 1
+        if not has_row and self.chunks == 1:
+            if self.group_rows or rows < 4 * b.threads or self.cols * 4 > SHARED:
+                split, quantum = 1, 64
+            else:
+                quantum = max(1, 4096 // max(self.cols, 1))
+        elif not self.group_rows:
+            quantum = max(1, 1024 // max(self.cols, 1))
+        ints: list[int] = [
+            len(self.row_space), self.cols, rows, block, self.group_rows, split, quantum, thread_bytes, len(views),
+            len(numbered), len(self.phases), *self.row_space,
+        ]  # fmt: skip
+        shift = len(self.reads)
+        for v in views:
+            ref = v.ref + shift if v.ref >= 0 else -1 - v.ref
+            ints += [0 if v.own else ref, v.offset, int(v.own), v.stride, v.group, *v.axes]
+        ints += places
+        for p in self.phases:
+            ints += [len(p.block), len(p.row)]
+        for p in self.phases:
+            for op in (*p.block, *p.row):
+                ints += [op.loop.address, op.loop.data, len(op.args)]
+                for a, s in zip(op.args, op.strides, strict=True):
+                    ints += [a.number, s]
+        b.scratch(thread_bytes * b.threads)
+        names = [m.step.note for m in self.g.members]
+        flops = self.g.size * sum(
+            1.0 if m.folded is not None else m.step.object.loop.cost for m in self.g.members
+        )
+        b.emit(
+            "machine",
+            self.reads,
+            self.writes,
+            ints,
+            inplace=self._in_place(),
+            flops=flops,
+            note=" ".join(names),
+        )
+        self._finish()
+
+    def _in_place(self) -> list[tuple[int, int]]:
+        """Outputs that may take the memory of an operand: entry by entry, written after the last read."""
+        if len(self.phases) > PROLOGUE + 2 or self.phases[0].block:
+            return []
+        ops = self.phases[-1].block
+        place = {p: k for k, p in enumerate(self.views.values())}
+        read: dict[int, int] = {}
+        write: dict[int, int] = {}
+        for i, op in enumerate(ops):
+            for p in op.args[:-1]:
+                if p in place:
+                    read[place[p]] = i
+            if op.args[-1] in place:
+                write.setdefault(place[op.args[-1]], i)
+        pairs = []
+        views = list(self.views.values())
+        for w, i in write.items():
+            for r, j in read.items():
+                a, c = views[w], views[r]
+                if (
+                    a.ref >= 0 > c.ref and j <= i and a.axes == c.axes and a.stride == c.stride != 0
+                    and self.writes[a.ref].dtype.itemsize == self.reads[-1 - c.ref].dtype.itemsize
+                ):  # fmt: skip
+                    pairs.append((a.ref, -1 - c.ref))
+        return pairs
+
+
+def _dense(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array, in entries."""
+    out, step = [], 1
+    for n in reversed(lengths):
+        out.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(out))
