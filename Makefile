@@ -3,7 +3,8 @@
 #
 #   make study   train and examine a network on handwritten digits -> study/report.html
 #   make test    the tests, against the installed package
-#   make test-long   the tests that take minutes: studies of a convolutional network and of a transformer
+#   make test-long   the tests that take minutes: studies of a convolutional network and of a transformer, every
+#                    primitive compiled in every way
 #   make test-cuda   the tests on an emulated CUDA device (REAL_GPU=1: on this machine's), needs g++ too
 #   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler
 #   make lint    ruff, cython-lint, mypy

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loss_cases import CLOSED
-from plans import assert_same, check_compiled, each_entry, rounding
+from plans import assert_same, check_compiled, each_entry, rounding, run_all
 from registry_checks import (
     batch_of,
     is_float,
@@ -264,6 +264,20 @@ by_name = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.name)
 @by_name
 def test_random_program(program):
     check_program(program, KINDS[chosen(program.name, len(KINDS))])
+
+
+@pytest.mark.parametrize("program", PROGRAMS[::12], ids=lambda p: p.name)
+def test_shares_of_threads_make_the_same_bits(program):
+    def f(xs):
+        return compute("grad", WithOther(program, xs, program.tangents, program.cotangent), PLAIN)
+
+    if any(step[0] == "lstsq" for step in program.steps):
+        return  # not staged, see check_program
+    xs = tuple(np.stack([x * (1 + 0.001 * k) for k in range(64)]) for x in program.inputs)
+    with np.errstate(all="ignore"):
+        one, *others = run_all(nm.vmap(f), xs, threads=4)
+    for other in others:
+        assert_same(other, one, lambda want: 0.0)
 
 
 @pytest.mark.long

@@ -260,6 +260,13 @@ def test_a_profile_does_not_touch_donated_arguments():
     np.testing.assert_array_equal(x, 0)
 
 
+def test_donating_an_argument_that_is_not_there_is_refused():
+    with pytest.raises(
+        nm.TreeError, match=r"donated argument 1 was not given; there are 1 by position"
+    ):
+        nm.compile(lambda x: x + 1, donate_argnums=1)(np.zeros(3))
+
+
 def test_inspection_shows_program_passes_instructions_memory_and_cost():
     f = nm.compile(nm.grad(lambda x: np.sum(np.tanh(x @ x) ** 2)))
     found = f.inspect(np.ones((3, 3)))

@@ -268,6 +268,11 @@ class Compiled(Door):
         out: list[int] = []
         at = 0
         positional, _ = _dynamic(args, kwargs, statics)
+        beyond = [k for k in self._donated if k >= len(positional)]
+        if beyond:
+            raise TreeError(
+                f"compile: donated argument {beyond[0]} was not given; there are {len(positional)} by position."
+            )
         for k, a in enumerate(positional):
             n = len(flatten(a)[0])
             if k in self._donated:
