@@ -35,6 +35,7 @@ def groups(*, quick: bool) -> list[Group]:
             nm.grad(scanned),
             nm.grad(lambda w: scanned(w, checkpoint=True)),
             program,
+            nm.compile(nm.grad(scanned)),
         ]
         return [lambda g=g: g(w) for g in gradients]
 
@@ -52,7 +53,13 @@ def groups(*, quick: bool) -> list[Group]:
         g, start = jax.jit(jax.grad(scanned)), jnp.asarray(w)
         return [lambda: g(start)]
 
-    ways = ["a Python loop", "nm.scan", "nm.scan, checkpoint=True", "nm.scan, a Program"]
+    ways = [
+        "a Python loop",
+        "nm.scan",
+        "nm.scan, checkpoint=True",
+        "nm.scan, a Program",
+        "nm.scan, compiled",
+    ]
     return [
         Group(
             f"{steps} steps of tanh(h w + x) on {SIZE} numbers",

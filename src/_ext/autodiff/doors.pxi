@@ -499,7 +499,7 @@ def vmap_door(f, tuple args, dict kw, list axes, Py_ssize_t size, out_axes_of):
 def stage_door(f, tuple args, str who="stage", bint by_reference=False, bint branch=False, bint weak=False):
     """``(recording, outputs, out_def)``: f with a variable for each leaf of args; an output is a Var or a scalar.
 
-    With `weak` Python numbers among the leaves become weak variables. With `branch` nothing runs now that has a traced
+    With `weak` Python numbers among the leaves become weak variables; what stands for such one is weak anyhow. With `branch` nothing runs now that has a traced
     operand, a tracer that f closes over included.
     """
     cdef StageTrace tr = StageTrace.__new__(StageTrace)
@@ -510,7 +510,7 @@ def stage_door(f, tuple args, str who="stage", bint by_reference=False, bint bra
     leaves, d = flatten(args)
     for x in leaves:
         v = tr.recording.new(shape_of(x), dtype_of(x))
-        v.weak = weak and type(x) in (float, int, complex)
+        v.weak = is_weak(x) or (weak and type(x) in (float, int, complex))
         tr.recording.inputs.append(v)
         tracers.append(new_stage_tracer(tr, v, FLAG_ARGUMENT))
     if branch:

@@ -62,6 +62,7 @@ cdef class Recording:
         if isinstance(x, Tracer) and not (<Tracer>x).trace.alive:
             dead("stage", (<Tracer>x).trace)
         v = self.new(shape_of(x), dtype_of(x))
+        v.weak = is_weak(x)
         if self.by_reference or isinstance(x, Tracer):     # a tracer of an older trace stays what it is
             self.constants[v] = x
         else:
@@ -71,6 +72,14 @@ cdef class Recording:
             self.constants[v] = copy
         self.captured[id(x)] = (v, x)
         return v
+
+
+cpdef bint is_weak(x):
+    """Whether a value stands for a Python number: a weak variable, or a tracer of one."""
+    if type(x) is Var:
+        return (<Var>x).weak
+    cdef object v = value_of(x)
+    return isinstance(v, StageTracer) and (<Var>(<Tracer>v).value).weak
 
 
 cdef bint unchanged(object x, object copy):

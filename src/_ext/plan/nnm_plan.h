@@ -27,6 +27,7 @@ typedef void (*nnm_exec)(const nnm_instr *in, nnm_frame *frame, int t, int nt);
 enum {
     NNM_WAIT = 1,  /* all threads meet before this instruction: it reads what others wrote, or writes what they read */
     NNM_ALONE = 2, /* thread 0 executes it, as t = 0 of nt = 1 */
+    NNM_FLOW = 4,  /* it runs its body, with meetings of its own, and goes on with them after a failure */
 };
 
 struct nnm_instr {

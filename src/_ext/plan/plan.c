@@ -46,7 +46,7 @@ static void walk_watched(nnm_frame *frame, const nnm_instr *in, const nnm_instr 
             frame->split = 0; /* of a body, too: it has scratch for one */
             in->exec(in, frame, 0, 1);
             frame->split = split;
-        } else if (in->body || split <= 1) {
+        } else if ((in->flags & NNM_FLOW) || split <= 1) {
             in->exec(in, frame, 0, 1);
         } else {
             for (int t = 0; t < split; ++t)
@@ -72,7 +72,7 @@ void nnm_walk_body(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end, 
         for (; in < end; in += 1 + in->body) {
             if (in->flags & NNM_WAIT)
                 nnm_meet(frame);
-            if (frame->failed && !(in->body && !(in->flags & NNM_ALONE)))
+            if (frame->failed && (in->flags & (NNM_FLOW | NNM_ALONE)) != NNM_FLOW)
                 continue;
             if (!(in->flags & NNM_ALONE))
                 in->exec(in, frame, t, nt);

@@ -17,7 +17,7 @@ from nnmath_core.program.work import flattened, work
 
 __all__ = ["lower"]
 
-WAIT, ALONE = 1, 2
+WAIT, ALONE, FLOW = 1, 2, 4
 
 
 def lower(
@@ -121,7 +121,7 @@ def assemble(
             (v.buffer.slot, v.buffer.offset + v.offset)
             for v in (*step.reads, *step.writes, *step.scratch)
         ]
-        flags = WAIT * wait + ALONE * step.alone
+        flags = WAIT * wait + ALONE * step.alone + FLOW * bool(step.subs)
         instructions.append((step.kind, flags, refs, ints, step.reals, step.object, sum(lengths)))
     executable = Executable(
         instructions,

@@ -54,8 +54,8 @@ def lay_out(steps: Sequence[Step], alive: Sequence[Buffer]) -> int:
 class _Lives:
     """When buffers are used first and last, in the order of the executor.
 
-    Control flow takes its time twice: before its bodies and after them. What a loop uses that is also used outside, or
-    goes round with it, lives through all of it.
+    Control flow takes its time twice, before its bodies and after them: what a loop reads and writes, also for its
+    bodies, lives through all of it.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -79,11 +79,6 @@ class _Lives:
             for sub in step.subs:
                 self._visit(sub)
             self._touch((*step.reads, *step.writes, *step.scratch) if loops else step.writes)
-            if loops:
-                for b, z in self.last.items():
-                    a = self.first[b]
-                    if z >= start and a < start:
-                        self.last[b] = self.now
             self.now += 1
 
     def _touch(self, views: Sequence[View]) -> None:

@@ -14,6 +14,7 @@ from nnmath_core._ext._autodiff import (
     Var,
     dtype_of,
     is_batched,
+    is_weak,
     jvp_door,
     replay,
     shape_of,
@@ -180,7 +181,7 @@ def trace(
     ``by_reference``: it runs at once, so captured arrays need no copy. ``branch``: it may not run at all, so nothing of
     it runs now, operations on what it closes over included.
     """
-    examples = tuple(Aval(shape_of(a), dtype_of(a)) for a in avals)
+    examples = tuple(a if is_weak(a) else Aval(shape_of(a), dtype_of(a)) for a in avals)
     recording, outputs, out_def = stage_door(f, examples, who, by_reference, branch)
     captured = {v: x for v, x in recording.constants.items() if isinstance(x, Tracer)}
     return (

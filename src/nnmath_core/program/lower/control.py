@@ -253,7 +253,8 @@ def _operand(b: Builder, x: Any, v: Any) -> View:
         return b.view(x, v.dtype)
     view = as_dtype(b, b.view(x), v.dtype)
     assert view is not None
-    return replace(view, weak=False) if view.weak else view
+    weak = isinstance(v, Var) and v.weak
+    return view if view.weak == weak else replace(view, weak=weak)
 
 
 def _operands(b: Builder, xs: Sequence[Any], inputs: Sequence[Var]) -> list[View]:
