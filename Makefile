@@ -55,7 +55,7 @@ docs: $(VENV)/.package $(VENV)/.docs
 	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/.package $(VENV)/.bench
-	$(PY) bench/run.py
+	$(PY) bench/run.py --devices cpu,cuda --peers installed --sizes quick --plot
 
 # The suite needs Hypothesis, which is among the packages of the tests, ndindex and pytest-json-report.
 array-api: $(VENV)/.package $(VENV)/.test

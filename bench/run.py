@@ -1,17 +1,21 @@
-"""Run the benchmarks: ``python bench/run.py [ROW ...] [--out FILE.json] [--quick] [--core N]``.
+"""Run the benchmarks: ``python bench/run.py [ROW ...] [--peers installed|none|PYTHON] [--sizes quick|full|tiny] ...``.
 
-Every row runs in a process of its own, pinned to one core and with one thread. Peers (PyTorch,
-JAX, autograd) are measured where they are installed; for the others the table says "not measured"
-and why. The figures of one run belong together; two runs, or two machines, are compared through
-their ratios. The range behind a ratio is that of its quartiles.
+The rows are those of the registry (``cases/``), each beside its floors and the peers that are installed, on one and
+on two threads. ``docs/performance.md`` explains them. A name of a file of this folder, as in ``bench/run.py
+attention``, runs that script by ``components.py`` instead.
+
+Peers are never requirements: they are looked for in the interpreter that ``--peers`` or NNMATH_PEERS names, by
+default in this one; the output names those that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import contextlib
+import datetime
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -19,136 +23,208 @@ from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
-ROWS = sorted(path.stem for path in BENCH.glob("*.py") if "\nTITLE = " in path.read_text("utf-8"))
-SCHEMA = 1
+sys.path.insert(0, str(BENCH))
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "JAX_PLATFORMS": "cpu",
-    "JAX_ENABLE_X64": "1",
-}
+import components  # noqa: E402
+import engines  # noqa: E402
+import registry  # noqa: E402
+import report  # noqa: E402
 
-
-def run_row(row: str, *, core: int | None, quick: bool) -> dict[str, Any]:
-    """Measure one row in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "row.json"
-        command = [sys.executable, str(BENCH / "run.py"), "--here", "--out", str(out), row]
-        command += ["--quick"] if quick else []
-        command += [] if core is None else ["--core", str(core)]
-        done = subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=False)
-        if done.returncode != 0:
-            sys.exit(f"bench: row {row} failed (exit status {done.returncode}), see above")
-        return json.loads(out.read_text(encoding="utf-8"))
+SCHEMA = 2
+SIZES = ("quick", "full", "tiny")
 
 
-def measure_here(row: str, *, core: int | None, quick: bool) -> dict[str, Any]:
-    """Measure one row in this process (which `run_row` has started for it)."""
-    pinned = pin(core)
-    sys.path.insert(0, str(BENCH))
-    harness = importlib.import_module("harness")  # NumPy is imported after the threads are set
-    module = importlib.import_module(row)
-    before = load_average()
-    groups = [harness.measure(group, quick=quick) for group in module.groups(quick=quick)]
-    return {
-        "schema": SCHEMA,
-        "quick": quick,
-        "clock": "process CPU time",
-        "pinned_core": pinned,
-        "threads": 1,
-        "load_average": [before, load_average()],
-        "machine": harness.machine_facts(),
-        "versions": harness.versions(),
-        "rows": [{"row": row, "title": module.TITLE, "groups": groups}],
-    }
-
-
-def pin(core: int | None) -> int | None:
-    """Pin the process to a core, by default the last one; None where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
+def peers_interpreter(given: str) -> str | None:
+    """Return the Python that has the peers, None for no peers."""
+    if given == "none":
         return None
-    chosen = max(os.sched_getaffinity(0)) if core is None else core
-    os.sched_setaffinity(0, {chosen})
-    return chosen
+    if given == "installed":
+        return os.environ.get("NNMATH_PEERS") or sys.executable
+    return given
 
 
-def load_average() -> float | None:
-    """Return the load of the machine over the last minute."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+def found_engines(peers: str | None) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
+    """Return the interpreter of each engine that is there, why others are not, and the versions."""
+    own = engines.installed(sys.executable)
+    theirs: dict[str, str | None] = {} if peers is None else engines.installed(peers)
+    interpreters, missing = {}, {}
+    for name, engine in engines.ENGINES.items():
+        if not engine.peer:
+            interpreters[name] = sys.executable
+        elif peers is None:
+            missing[name] = f"{engine.label}: not asked for"
+        elif theirs.get(engine.needs) is None:
+            missing[name] = f"{engine.label}: not installed"
+        else:
+            interpreters[name] = peers
+    versions = {"nnmath_core": own["nnmath_core"], "numpy": own["numpy"], "scipy": own["scipy"]}
+    versions |= {e.label: theirs.get(e.needs) for e in engines.ENGINES.values() if e.peer}
+    return interpreters, missing, versions
 
 
-def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join the results of several rows: facts of the first, load of all."""
-    loads = [load for part in parts for load in part["load_average"] if load is not None]
-    rows = [row for part in parts for row in part["rows"]]
-    return {**parts[0], "load_average": loads, "rows": rows}
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to know of the machine."""
+    harness = __import__("harness")
+    facts: dict[str, Any] = harness.machine_facts()
+    caches = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        with contextlib.suppress(OSError):
+            level, kind, size = ((index / k).read_text().strip() for k in ("level", "type", "size"))
+            caches[f"L{level}" + ("" if kind == "Unified" else kind[0].lower())] = size
+    facts["caches"] = caches
+    facts["cpus"] = engines.cpus()
+    facts["scipy_blas"] = scipy_blas()
+    facts["node"] = platform.machine()
+    return facts
 
 
-# Tables -------------------------------------------------------------------------------------------
+def scipy_blas() -> str:
+    """Return the BLAS of SciPy, which the compiled functions and the floors call."""
+    code = (
+        "import scipy; b = scipy.show_config(mode='dicts')['Build Dependencies']['blas']; "
+        "print(b.get('name', ''), b.get('version', ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return a result as text: facts of the machine, then one table a group."""
-    machine = result["machine"]
-    installed = [f"{k} {v}" for k, v in result["versions"].items() if v is not None]
-    loads = result["load_average"]
-    lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['vector_instructions'])}",
-        f"{machine['system']}, Python {machine['python']}, BLAS {machine['blas']}",
-        f"{', '.join(installed)}; kernels {machine['nnmath_isa'] or 'none'}; "
-        f"commit {machine['commit'] or 'unknown'}",
-        f"{result['clock']}, 1 thread, core {result['pinned_core']}, "
-        + (f"load {min(loads):.1f} to {max(loads):.1f}" if loads else "load unknown"),
-    ]
-    if result["quick"]:
-        lines.append("QUICK: everything ran once, to see that it runs. The times mean nothing.")
-    for row in result["rows"]:
-        lines += ["", f"# {row['row']}: {row['title']}"]
-        for group in row["groups"]:
-            lines += ["", *group_lines(group)]
-    return "\n".join(lines)
+def cuda() -> str:
+    """Return why the GPU's column is empty."""
+    code = "import nnmath_core as nm; print(len([d for d in nm.devices() if d.kind == 'cuda']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout.strip() not in ("", "0"):
+        return "not measured: the cases run on the CPU only so far"
+    return "not measured: no GPU"
 
 
-def group_lines(group: dict[str, Any]) -> list[str]:
-    """Return the table of one group."""
-    width = max(len(v["name"]) for v in group["variants"])
-    unit = group["unit"]
-    lines = [f"{group['name']}", f"  {'':{width}}  {unit:>10}  {'ratio':>20}  limit"]
-    for v in group["variants"]:
-        if not v["measured"]:
-            lines.append(f"  {v['name']:{width}}  not measured: {v['reason']}")
-            continue
-        low, high = v["ratio_quartiles"]
-        ratio = f"{v['ratio']:.2f} ({low:.2f}-{high:.2f})"
-        limit = "" if v["limit"] is None else f"{v['limit']:g} {'met' if v['met'] else 'MISSED'}"
-        lines.append(f"  {v['name']:{width}}  {v['median']:>10.4g}  {ratio:>20}  {limit}".rstrip())
-    return lines
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="bench/run.py", description="Run the benchmarks.")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(registry.ROWS)}"
+    )
+    parser.add_argument("--devices", default="cpu", metavar="LIST", help="cpu or cpu,cuda")
+    parser.add_argument(
+        "--peers",
+        default="installed",
+        metavar="WHICH",
+        help="installed (in the interpreter NNMATH_PEERS, or this one), none, or the path of an interpreter",
+    )
+    parser.add_argument("--sizes", choices=SIZES, default="quick", help="tiny measures nothing")
+    parser.add_argument(
+        "--threads", default="", metavar="LIST", help="default: 1,2 where there are two CPUs"
+    )
+    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="default: 15")
+    parser.add_argument(
+        "--seconds", type=float, default=0.05, help="of each contender in each round"
+    )
+    parser.add_argument(
+        "--attempts", type=int, default=3, metavar="N", help="at a row when it was not quiet"
+    )
+    parser.add_argument("--no-variants", action="store_true", help="leave out the untuned variants")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="default: bench/results/DATE.json"
+    )
+    parser.add_argument("--plot", action="store_true", help="draw a picture beside the file")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    options = parser.parse_args()
+    unknown = [row for row in options.rows if row not in registry.ROWS]
+    if unknown:
+        names = ", ".join([*registry.ROWS, *components.ROWS])
+        parser.error(f"unknown row {unknown[0]!r}; rows are {names}")
+    options.devices = options.devices.split(",")
+    wrong = [d for d in options.devices if d not in ("cpu", "cuda")]
+    if wrong:
+        parser.error(f"--devices: unknown device {wrong[0]!r}; devices are cpu, cuda")
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.resolve().parent}")
+    if options.peers not in ("installed", "none") and not Path(options.peers).exists():
+        parser.error(f"--peers: there is no interpreter {options.peers}")
+    try:
+        options.threads = (
+            [int(t) for t in options.threads.split(",")] if options.threads else [1, 2]
+        )
+    except ValueError:
+        parser.error(f"--threads: numbers with commas between them, got {options.threads!r}")
+    return options
 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="bench/run.py", description="Run the benchmarks.")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(ROWS)}")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    parser.add_argument("--quick", action="store_true", help="run everything once, measure nothing")
-    parser.add_argument("--core", type=int, metavar="N", help="pin to this core (default: last)")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    unknown = [row for row in options.rows if row not in ROWS]
-    if unknown:
-        parser.error(f"unknown row {unknown[0]!r}; rows are {', '.join(ROWS)}")
-    if options.out is not None and not options.out.resolve().parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.resolve().parent}")
-    if options.here:
-        result = measure_here(options.rows[0], core=options.core, quick=options.quick)
-    else:
-        rows = options.rows or ROWS
-        result = join([run_row(row, core=options.core, quick=options.quick) for row in rows])
-        print(table(result))
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    names = [word for word in sys.argv[1:] if word in components.ROWS]
+    if names:
+        components.main()
+        return
+    registry.load()
+    options = arguments()
+    rows = [registry.ROWS[r] for r in options.rows] or [
+        r for r in registry.ROWS.values() if r.sizes == "quick" or options.sizes == "full"
+    ]
+    if options.list:
+        for row in rows:
+            print(f"{row.name:28} {row.title}")
+        return
+    tiny = options.sizes == "tiny"
+    measure = __import__("measure")
+    variants = __import__("variants").VARIANTS
+    plan = measure.Plan(
+        rounds=options.rounds or (1 if tiny else 15),
+        seconds=0.0 if tiny else options.seconds,
+        tiny=tiny,
+        settle=not tiny,
+        attempts=1 if tiny else options.attempts,
+    )
+    interpreters, missing, versions = found_engines(peers_interpreter(options.peers))
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "sizes": options.sizes,
+        "rounds": plan.rounds,
+        "machine": machine(),
+        "versions": versions,
+        "missing": missing,
+        "devices": {"cpu": "measured", **({"cuda": cuda()} if "cuda" in options.devices else {})},
+        "rows": [],
+        "failed": [],
+    }
+    print(report.heading(result), flush=True)
+    target = options.json
+    if target is None and not tiny:
+        (BENCH / "results").mkdir(exist_ok=True)
+        target = BENCH / "results" / f"{result['date'][:19].replace(':', '')}.json"
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        measure.Bench(interpreters, missing, plan, log) as bench,
+    ):
+        for row in rows:
+            for threads in options.threads:
+                if threads > engines.cpus():
+                    print(
+                        f"\n{row.title}, {threads} threads: not measured: {engines.cpus()} CPU",
+                        flush=True,
+                    )
+                    continue
+                try:
+                    changes = {} if options.no_variants else variants.get(row.name, {})
+                    found = bench.row(row, threads, changes)
+                except engines.Failed as error:
+                    result["failed"].append(
+                        {"row": row.name, "threads": threads, "reason": str(error)}
+                    )
+                    print(f"\n# {row.title}; {threads} threads: FAILED: {error}", flush=True)
+                    continue
+                result["rows"].append(found)
+                print("\n" + report.row_text(found), flush=True)
+                if target is not None:  # what is measured is kept, whatever comes next
+                    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print("\n" + report.closing(result))
+    if target is not None:
+        target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {target}")
+        if options.plot:
+            print(report.picture(result, target.with_suffix(".png")))
+    if result["failed"]:
+        sys.exit(f"bench: {len(result['failed'])} rows failed, see above")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks run, say what they did not measure, and write the file that they promise.
+"""The benchmarks of components run, say what they did not measure, and write the file that they promise.
 
 No time is asserted here: what else runs on the machine would decide.
 """
@@ -51,7 +51,7 @@ def load(name):
 
 
 harness = load("harness")  # the rows import it by this name
-run = load("run")
+components = load("components")
 
 
 def command(*words, cwd):
@@ -59,7 +59,7 @@ def command(*words, cwd):
     folders = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     path = os.pathsep.join(os.path.abspath(p) for p in folders)
     return subprocess.run(
-        [sys.executable, str(BENCH / "run.py"), *words],
+        [sys.executable, str(BENCH / "components.py"), *words],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -86,7 +86,7 @@ def variants(result):
 
 def test_rows_are_the_files_of_the_folder(quick):
     _, result = quick
-    assert run.ROWS == ROWS
+    assert components.ROWS == ROWS
     assert [row["row"] for row in result["rows"]] == ROWS
     for name in ROWS:
         assert load(name).TITLE
@@ -98,7 +98,7 @@ def test_result_names_machine_versions_and_conditions(quick):
         *("schema", "quick", "clock", "pinned_core", "threads", "load_average"),
         *("machine", "versions", "rows"),
     }
-    assert result["schema"] == run.SCHEMA == 1
+    assert result["schema"] == components.SCHEMA == 1
     assert result["quick"] is True
     assert result["threads"] == 1
     assert set(result["machine"]) == {
@@ -133,7 +133,7 @@ def test_every_variant_is_measured_or_says_why_not(quick):
 def test_our_variants_are_measured(quick):
     _, result = quick
     ours = [v for _, v in variants(result) if v["name"].startswith(("nm.", "nnmath_core"))]
-    assert len(ours) == 68
+    assert len(ours) == 69
     assert all(v["measured"] for v in ours)
 
 
@@ -180,7 +180,7 @@ def test_absent_peer_is_said_to_be_not_measured(peer, monkeypatch):
     assert variant.call is None
     assert variant.missing == f"{peer} is not installed"
     group = harness.Group("sums", [harness.Variant("ours", lambda: 1.0), variant])
-    lines = run.group_lines(harness.measure(group, quick=True))
+    lines = components.group_lines(harness.measure(group, quick=True))
     assert lines[-1].split("not measured: ")[1] == f"{peer} is not installed"
 
 
