@@ -267,6 +267,13 @@ def test_donating_an_argument_that_is_not_there_is_refused():
         nm.compile(lambda x: x + 1, donate_argnums=1)(np.zeros(3))
 
 
+def test_modules_among_defaults_and_captured_values_are_passed_over():
+    def f(x, np=np):
+        return np.tanh(x)
+
+    np.testing.assert_array_equal(nm.compile(f)(np.zeros(2)), np.zeros(2))
+
+
 def test_inspection_shows_program_passes_instructions_memory_and_cost():
     f = nm.compile(nm.grad(lambda x: np.sum(np.tanh(x @ x) ** 2)))
     found = f.inspect(np.ones((3, 3)))

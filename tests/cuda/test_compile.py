@@ -1,4 +1,4 @@
-"""Compiled functions on device arrays: the program runs there by definition, after its passes."""
+"""Compiled functions on device arrays: the function itself runs there."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_a_compiled_gradient_agrees_with_the_host(cp):
         w, x = rng.standard_normal((3, 4)).astype(dtype), rng.standard_normal((5, 3)).astype(dtype)
         f = nm.compile(nm.value_and_grad(loss))
         value, g = f(w, x, 0.7)
-        for _ in range(2):  # the second call finds the program
+        for _ in range(2):
             got, gradient = f(cp.asarray(w), cp.asarray(x), 0.7)
             assert type(gradient) is cp.ndarray
             assert gradient.dtype == dtype

@@ -67,7 +67,8 @@ def compile(
 
     Results equal those of ``f`` to rounding, NaN and infinity included; there are no floating-point warnings. With a
     tracer among the arguments, ``f`` itself is called: a compiled function can be differentiated, mapped and staged.
-    Arrays on a device run the program by definition. A call costs about a microsecond and allocates nothing but its
+    With arrays on a device `f` itself is called, too: it is
+    not compiled there yet. A call costs about a microsecond and allocates nothing but its
     results. It may be called from several threads at once.
 
     Examples
@@ -127,7 +128,6 @@ class Compiled(Door):
         self._static, self._static_names = static, static_names
         self._donated, self._deterministic = donated, deterministic
         self._plans: dict[Any, Plan] = {}
-        self._programs: dict[Any, Program] = {}
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -157,10 +157,8 @@ class Compiled(Door):
                 )
             return self.f(*args, **kwargs)
         if any(device_of(x).kind != "cpu" for x in leaves if hasattr(x, "dtype")):
-            program = self._on_device(args, kwargs, leaves, in_def, statics)
-            result = program(*_dynamic(args, kwargs, statics))
             if out is None:
-                return result
+                return self.f(*args, **kwargs)
             raise DeviceError(
                 "compile: `out` receives results on the host; leave it out on a device."
             )
@@ -225,21 +223,6 @@ class Compiled(Door):
                 if plan is None:
                     plan = self._plans[key] = self._made(args, kwargs, leaves, in_def, statics)
         return plan
-
-    def _on_device(
-        self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any
-    ) -> Program:
-        """The program after its passes, which runs there by definition."""
-        key = (
-            "device",
-            in_def,
-            _hashable(statics),
-            *(_kind(x, i, in_def) for i, x in enumerate(leaves)),
-        )
-        with self._lock:
-            if key not in self._programs:
-                self._programs[key] = self._program(args, kwargs, leaves, in_def, statics)[0]
-            return self._programs[key]
 
     def _program(
         self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any

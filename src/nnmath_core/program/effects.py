@@ -80,7 +80,7 @@ def _state(generator: Any) -> Any:
 
 def _reached(x: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """Arrays and generators that a function can reach, with the names it knows them by."""
-    if id(x) in seen or depth < 0:
+    if id(x) in seen or depth < 0 or isinstance(x, types.ModuleType):
         return
     seen.add(id(x))
     if isinstance(x, (np.ndarray, np.random.Generator, np.random.RandomState)):
@@ -101,7 +101,7 @@ def _reached(x: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[st
             yield from _reached(v, "a default argument", depth - 1, seen)
         for k in _names(code):
             v = x.__globals__.get(k)
-            if v is not None and not isinstance(v, types.ModuleType):
+            if v is not None:
                 yield from _reached(v, k, depth - 1, seen)
     elif isinstance(x, types.MethodType):
         yield from _reached(x.__func__, name, depth, seen)
