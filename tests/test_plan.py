@@ -274,6 +274,23 @@ def test_modules_among_defaults_and_captured_values_are_passed_over():
     np.testing.assert_array_equal(nm.compile(f)(np.zeros(2)), np.zeros(2))
 
 
+def test_captured_containers_may_grow_while_the_function_is_recorded():
+    seen = {}
+
+    class Noting:
+        @property
+        def __dict__(self):
+            seen[len(seen)] = 1
+            return {}
+
+    seen["first"] = Noting()
+
+    def f(x):
+        return x + len(seen) * 0
+
+    np.testing.assert_array_equal(nm.compile(f)(np.zeros(2)), np.zeros(2))
+
+
 def test_inspection_shows_program_passes_instructions_memory_and_cost():
     f = nm.compile(nm.grad(lambda x: np.sum(np.tanh(x @ x) ** 2)))
     found = f.inspect(np.ones((3, 3)))

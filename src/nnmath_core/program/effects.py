@@ -107,15 +107,15 @@ def _reached(x: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[st
         yield from _reached(x.__func__, name, depth, seen)
         yield from _reached(x.__self__, "self", depth - 1, seen)
     elif isinstance(x, dict):
-        for k, v in x.items():
+        for k, v in tuple(x.items()):  # it may grow meanwhile
             yield from _reached(v, f"{name}[{k!r}]", depth - 1, seen)
     elif isinstance(x, (list, tuple)):
-        for i, v in enumerate(x):
+        for i, v in enumerate(tuple(x)):
             yield from _reached(v, f"{name}[{i}]", depth - 1, seen)
     elif callable(getattr(x, "f", None)) or hasattr(x, "__wrapped__"):
         yield from _reached(getattr(x, "__wrapped__", None) or x.f, name, depth, seen)
     elif not isinstance(x, type) and isinstance(getattr(x, "__dict__", None), dict):
-        for k, v in vars(x).items():
+        for k, v in tuple(vars(x).items()):
             yield from _reached(v, f"{name}.{k}" if name else k, depth - 1, seen)
 
 
