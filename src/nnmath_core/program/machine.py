@@ -568,9 +568,12 @@ class _Writer:
         for k, f in enumerate(numbered):
             f.number = len(views) + k
         rows = math.prod(self.row_space)
-        has_row = any(p.row for p in self.phases)
+        # values of a row that are not made along it and not written are computed by every thread
+        along = any(
+            self._is_row(m) and (m.folded is not None or m in self.written) for m in self.g.members
+        )
         split, quantum = 0, 1
-        if not has_row and self.chunks == 1:
+        if not along and self.chunks == 1:
             if self.group_rows or rows < 4 * b.threads or self.cols * 4 > SHARED:
                 split, quantum = 1, 64
             else:
