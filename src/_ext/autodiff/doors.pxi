@@ -499,8 +499,8 @@ def vmap_door(f, tuple args, dict kw, list axes, Py_ssize_t size, out_axes_of):
 def stage_door(f, tuple args, str who="stage", bint by_reference=False, bint branch=False, bint weak=False):
     """``(recording, outputs, out_def)``: f with a variable for each leaf of args; an output is a Var or a scalar.
 
-    With `weak` Python numbers among the leaves become weak variables; what stands for such one is weak anyhow. With `branch` nothing runs now that has a traced
-    operand, a tracer that f closes over included.
+    With `weak` Python numbers among the leaves become weak variables; what stands for such one is weak anyhow.
+    With `branch` nothing runs now that has a traced operand, a tracer that f closes over included.
     """
     cdef StageTrace tr = StageTrace.__new__(StageTrace)
     cdef object around = None
