@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ def compile(
     Returns
     -------
     Compiled
-        Callable as ``f`` is; with ``.plan(*args)`` and ``.inspect(*args)``.
+        Callable as ``f`` is, and with ``out=``, arrays that receive the result; it has ``.plan(*args)`` and
+        ``.inspect(*args)``.
 
     Raises
     ------
@@ -140,10 +142,8 @@ class Compiled(Door):
         )
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """A compiled function in a class body is a method, compiled for each call with the instance as an argument."""
-        if instance is None:
-            return self
-        return lambda *args, **kwargs: self(instance, *args, **kwargs)
+        """A compiled function in a class body is a method, with the instance as an argument."""
+        return self if instance is None else types.MethodType(self, instance)
 
     # ---------------------------------------------------------------------------------------------- calls
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -288,10 +288,8 @@ def _hashable(statics: Any) -> Any:
             f"compile: static argument {name!r} must be hashable, since each new value compiles anew, got "
             f"{describe(value)}. Pass arrays as ordinary arguments."
         ) from None
-    types = tuple(
-        type(v) for v in (*by_place.values(), *by_name.values())
-    )  # 1, 1.0 and True are equal
-    return key, types
+    # 1, 1.0 and True are equal
+    return key, tuple(type(v) for v in (*by_place.values(), *by_name.values()))
 
 
 def _is_hashable(x: Any) -> bool:
@@ -316,4 +314,4 @@ def _kind(x: Any, i: int, in_def: Any) -> Any:
             f"compile: {argument_name(in_def, i)} must be a numeric array, got {describe(x)}. What is part of the "
             "function is named in `static_argnums`."
         )
-    return shape_of(x), dtype.num, not isinstance(x, (np.ndarray, np.generic, bool))
+    return shape_of(x), dtype.num

@@ -17,7 +17,7 @@ from nnmath_core._ext._autodiff import Var, shape_of
 from nnmath_core.autodiff.control.subprogram import SubProgram, sub_programs
 from nnmath_core.program.ir import Equation
 
-__all__ = ["Cost", "cost_of", "product_flops", "program_cost"]
+__all__ = ["EquationCost", "cost_of", "product_flops", "program_cost"]
 
 CHEAP = {
     "add", "subtract", "multiply", "negative", "square", "absolute", "maximum", "minimum", "relu", "where",
@@ -40,19 +40,21 @@ GEMM_RATE, MEMORY_RATE, OVERHEAD = 2e10, 1e10, 5e-8
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class EquationCost:
     """Floating-point operations, bytes that are read and written, and how many instructions that is."""
 
     flops: float = 0.0
     bytes: float = 0.0
     steps: int = 0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.steps + other.steps)
+    def __add__(self, other: EquationCost) -> EquationCost:
+        return EquationCost(
+            self.flops + other.flops, self.bytes + other.bytes, self.steps + other.steps
+        )
 
-    def times(self, n: int) -> Cost:
+    def times(self, n: int) -> EquationCost:
         """The cost of n of them."""
-        return Cost(n * self.flops, n * self.bytes, n * self.steps)
+        return EquationCost(n * self.flops, n * self.bytes, n * self.steps)
 
     @property
     def seconds(self) -> float:
@@ -78,16 +80,16 @@ def product_flops(sizes: Iterable[int], summed: bool) -> float:
     return float((2 if summed else 1) * math.prod(sizes))
 
 
-def cost_of(e: Equation) -> Cost:
+def cost_of(e: Equation) -> EquationCost:
     """What one equation costs."""
     name = e.primitive.name
     if name in FREE:
-        return Cost()
+        return EquationCost()
     subs = [s for p in e.params.values() for s in sub_programs(p)]
     moved = _bytes(e.operands) + _bytes(e.outputs)
     if subs:
-        return _of_sub_programs(e, subs) + Cost(0.0, moved, 1)
-    return Cost(_flops(e, name), moved, 1)
+        return _of_sub_programs(e, subs) + EquationCost(0.0, moved, 1)
+    return EquationCost(_flops(e, name), moved, 1)
 
 
 def _flops(e: Equation, name: str) -> float:
@@ -126,21 +128,21 @@ def _conv_flops(e: Equation) -> float:
     return 2.0 * math.sqrt(math.prod(map(float, sizes)))
 
 
-def _of_sub_programs(e: Equation, subs: Sequence[SubProgram]) -> Cost:
+def _of_sub_programs(e: Equation, subs: Sequence[SubProgram]) -> EquationCost:
     """Of a scan its body as often as it runs; of branches the dearest; of a while loop one step."""
     costs = [program_cost(Equation(*q) for q in s.equations) for s in subs]
     if e.primitive.name == "cond":
         return max(costs, key=lambda c: c.seconds)
-    total = Cost()
+    total = EquationCost()
     for c in costs:
         total += c
     length = e.params.get("length")
     return total.times(length) if isinstance(length, int) else total
 
 
-def program_cost(equations: Iterable[Equation]) -> Cost:
+def program_cost(equations: Iterable[Equation]) -> EquationCost:
     """The sum over equations."""
-    total = Cost()
+    total = EquationCost()
     for e in equations:
         total += cost_of(e)
     return total

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nnmath_core._ext._autodiff import Var
 from nnmath_core._ext._plan import Executable
+from nnmath_core._ext._threads import usable_cpus
 from nnmath_core.program.builder import Buffer, Builder, View, row_major
 from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, lower_equations, output_of, scheduled
@@ -18,6 +19,8 @@ from nnmath_core.program.work import flattened, work
 __all__ = ["lower"]
 
 WAIT, ALONE, FLOW = 1, 2, 4
+MOST_THREADS = 16
+"""Of a run: every thread has scratch of its own in the arena."""
 
 
 def lower(
@@ -47,10 +50,11 @@ def lower(
     -------
     Lowered
     """
-    b = Builder(program.name, usable_cpus() if threads is None else threads, deterministic)
+    most = min(MOST_THREADS, usable_cpus()) if threads is None else threads
+    b = Builder(program.name, most, deterministic)
     inputs = []
     for v in program.inputs:
-        buffer = Buffer(_nbytes(v), "input")
+        buffer = Buffer(math.prod(v.shape) * v.dtype.itemsize, "input")
         b.define(v, View(buffer, 0, v.shape, row_major(v.shape, v.dtype.itemsize), v.dtype, v.weak))
         inputs.append(buffer)
     define_constants(b, program.constants)
@@ -58,13 +62,6 @@ def lower(
     outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
     b.steps = scheduled(b, {v.buffer for v in outputs})
     return assemble(b, inputs, outputs, program, donated, nargs)
-
-
-def usable_cpus() -> int:
-    """CPUs of the affinity mask, at most 16: every thread has scratch of its own in the arena."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(16, len(os.sched_getaffinity(0)))
-    return min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +73,6 @@ class Lowered:
     meets: tuple[bool, ...]
     donors: dict[int, int]
     """Which results take the memory of which inputs."""
-
-
-def _nbytes(v: Any) -> int:
-    n = v.dtype.itemsize
-    for s in v.shape:
-        n *= s
-    return int(n)
 
 
 def assemble(

@@ -97,6 +97,7 @@ class _Writer:
         self.fixed: list[_Fixed] = []
         self.after: list[tuple[View, View, Node, int]] = []
         self.parts = 0
+        self.cols = 1
         self._settle_space()
 
     # ------------------------------------------------------------------------------------------ space
@@ -122,10 +123,7 @@ class _Writer:
         strides += [self._padded(m.write.strides) for m in self.written if m.folded is None]
         if split is None:  # one run of columns, as long as all agree
             axes = merged_axes(space, strides)
-            self.cols, last = axes.pop() if axes else (1, (0,) * len(strides))
-            self.row_space = [n for n, _ in axes]
-            self._row_strides = {s: tuple(a[1][k] for a in axes) for k, s in enumerate(strides)}
-            self._col_stride = {s: last[k] for k, s in enumerate(strides)}
+            self._divide(strides, axes[:-1], axes[-1:])
             self.group_rows = 0
             self.kept = 1
             return
@@ -144,11 +142,7 @@ class _Writer:
         cols = range(split, self.rank)
         line = merged_axes([space[a] for a in cols], [[s[a] for a in cols] for s in strides])
         assert len(line) <= 1
-        self.cols, last = line[0] if line else (1, (0,) * len(strides))
-        axes = [*outer, *inner]
-        self.row_space = [n for n, _ in axes]
-        self._row_strides = {s: tuple(a[1][k] for a in axes) for k, s in enumerate(strides)}
-        self._col_stride = {s: last[k] for k, s in enumerate(strides)}
+        self._divide(strides, [*outer, *inner], line)
         self.kept = math.prod(space[a] for a in kept)
         self.group_rows = math.prod(space[a] for a in folded) if over else 0
         if (
@@ -157,6 +151,14 @@ class _Writer:
             and all(m.folded is not None for m in self.g.members if self._is_row(m))
         ):
             self._cut_columns()
+
+    def _divide(self, strides: Sequence[tuple[int, ...]], rows: Any, line: Any) -> None:
+        """Settle the axes of the rows, the columns, and how far each access steps along them."""
+        last: tuple[int, ...]
+        self.cols, last = line[0] if line else (1, (0,) * len(strides))
+        self.row_space = [n for n, _ in rows]
+        self._row_strides = {s: tuple(a[1][k] for a in rows) for k, s in enumerate(strides)}
+        self._col_stride = {s: last[k] for k, s in enumerate(strides)}
 
     def _cut_columns(self) -> None:
         """Fold all entries in parts, which threads share: rows that are pieces of the one row there is."""

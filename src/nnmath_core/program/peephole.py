@@ -31,12 +31,12 @@ def joined(steps: Sequence[Step], kept: Iterable[Buffer]) -> list[Step]:
             readers[v.buffer] = readers.get(v.buffer, 0) + 1
     gone: set[int] = set()
 
-    def inner(v: View, names: Sequence[str], shape: Sequence[int], times: int = 1) -> Step | None:
+    def inner(v: View, names: Sequence[str], shape: Sequence[int]) -> Step | None:
         """The node of a name that makes an operand, entry by entry and for nobody else."""
         s = made.get(v.buffer)
         if s is None or not isinstance(s.object, Map) or s.object.loop.name not in names:
             return None
-        alone = readers[v.buffer] == times and s.writes[0].shape == tuple(shape)
+        alone = readers[v.buffer] == 1 and s.writes[0].shape == tuple(shape)
         w = s.writes[0]  # a real part has another dtype
         same = (v.shape, v.strides, v.offset, v.dtype) == (w.shape, w.strides, 0, w.dtype)
         return s if alone and same else None

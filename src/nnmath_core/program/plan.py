@@ -400,30 +400,17 @@ class FrozenPlan:
     def __init__(self, plan: Plan, frozen: Mapping[int | str, Any]) -> None:
         self._whole = plan
         self._names = tuple(frozen)
-        example = unflatten(plan.program.in_def, list(range(len(plan.program.inputs))))
-        args, kwargs = example
-        leaves: dict[int, Any] = {}
-        for name, value in frozen.items():
-            known = kwargs if isinstance(name, str) else dict(enumerate(args))
-            if name not in known:
-                raise TreeError(
-                    f"Plan.freeze: there is no argument {name!r}; the plan is for {plan.program.in_def}."
-                )
-            places, d = flatten(known[name])
-            values = flatten_like(value, d)
-            if values is None:
-                raise TreeError(
-                    f"Plan.freeze: argument {name!r} must have the structure {d}, got {flatten(value)[1]}."
-                )
-            leaves.update(zip(places, values, strict=True))
+        # positions of the leaves in the places of the arguments
+        self._args, self._kwargs = unflatten(
+            plan.program.in_def, list(range(len(plan.program.inputs)))
+        )
+        leaves = self._leaves("Plan.freeze", frozen)
         self._order = sorted(leaves)
         once, rest, passed = cut(plan.program, self._order)
         once = once.replaced(in_def=_flat_def(len(once.inputs)), out_def=_flat_def(len(passed)))
-        positional = tuple(x for k, x in enumerate(args) if k not in frozen)
-        named = {k: x for k, x in kwargs.items() if k not in frozen}
-        left, in_def = flatten((positional, named))
-        places_of = [i for i in range(len(plan.program.inputs)) if i not in leaves]
-        assert left == places_of
+        positional = tuple(x for k, x in enumerate(self._args) if k not in frozen)
+        named = {k: x for k, x in self._kwargs.items() if k not in frozen}
+        in_def = flatten((positional, named))[1]
         rest = rest.replaced(in_def=in_def)
         self._residuals = [np.zeros(v.shape, v.dtype) for v in passed]
         rest = rest.replaced(
@@ -439,6 +426,24 @@ class FrozenPlan:
     def __repr__(self) -> str:
         return f"FrozenPlan({self._whole.program.name}: {self.plan.cost.instructions} instructions left)"
 
+    def _leaves(self, who: str, frozen: Mapping[int | str, Any]) -> dict[int, Any]:
+        """The values of frozen leaves by their positions."""
+        leaves: dict[int, Any] = {}
+        for name, value in frozen.items():
+            known = self._kwargs if isinstance(name, str) else dict(enumerate(self._args))
+            if name not in known:
+                raise TreeError(
+                    f"{who}: there is no argument {name!r}; the plan is for {self._whole.program.in_def}."
+                )
+            places, d = flatten(known[name])
+            values = flatten_like(value, d)
+            if values is None:
+                raise TreeError(
+                    f"{who}: argument {name!r} must have the structure {d}, got {flatten(value)[1]}."
+                )
+            leaves.update(zip(places, values, strict=True))
+        return leaves
+
     def _fill(self, leaves: list[Any]) -> None:
         if execute(self.once.executable, leaves, self._residuals) is None:
             raise self.once._refusal(leaves)
@@ -449,18 +454,7 @@ class FrozenPlan:
             raise TreeError(
                 f"FrozenPlan.update: the frozen arguments are {self._names}, got {tuple(frozen)}."
             )
-        args, kwargs = unflatten(
-            self._whole.program.in_def, list(range(len(self._whole.program.inputs)))
-        )
-        leaves: dict[int, Any] = {}
-        for name, value in frozen.items():
-            places, d = flatten(kwargs[name] if isinstance(name, str) else args[name])
-            values = flatten_like(value, d)
-            if values is None:
-                raise TreeError(
-                    f"FrozenPlan.update: argument {name!r} must have the structure {d}, got {flatten(value)[1]}."
-                )
-            leaves.update(zip(places, values, strict=True))
+        leaves = self._leaves("FrozenPlan.update", frozen)
         self._fill([leaves[i] for i in self._order])
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:

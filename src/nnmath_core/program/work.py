@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnmath_core.program.builder import Step
+from nnmath_core.program.cost import GEMM_RATE, MEMORY_RATE, OVERHEAD
 
 __all__ = ["Work", "flattened", "work"]
 
@@ -44,7 +45,7 @@ def work(steps: Sequence[Step]) -> Work:
 
 def _of(step: Step) -> Work:
     nbytes = sum(v.nbytes for v in (*step.reads, *step.writes))
-    seconds = 5e-8 + step.flops / 2e10 + nbytes / 1e10
+    seconds = OVERHEAD + step.flops / GEMM_RATE + nbytes / MEMORY_RATE
     return Work(step.flops, nbytes, 1, step.kind == "host", seconds, 0.0 if step.alone else seconds)
 
 
@@ -54,7 +55,7 @@ def _of_bodies(step: Step) -> Work:
     if step.kind == "cond":
         parts = [max(parts, key=lambda p: p.seconds)]
     n = step.turns
-    seconds = 5e-8 + n * sum(p.seconds for p in parts)
+    seconds = OVERHEAD + n * sum(p.seconds for p in parts)
     return Work(
         n * sum(p.flops for p in parts),
         n * sum(p.bytes for p in parts),

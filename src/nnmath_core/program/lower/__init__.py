@@ -10,6 +10,7 @@ from nnmath_core.program.lower import (
     pooling,
     products,
     rows,
+    sparse,
 )
 from nnmath_core.program.lower.rules import RULES, lowers
 
@@ -25,4 +26,5 @@ __all__ = [
     "pooling",
     "products",
     "rows",
+    "sparse",
 ]

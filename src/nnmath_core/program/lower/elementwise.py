@@ -284,7 +284,7 @@ def _binary(v: Any) -> str:
 
 
 @lowers("same")
-def _same_entries(b: Builder, e: Equation) -> Any:
+def _same(b: Builder, e: Equation) -> Any:
     """Where two values are equal, a NaN being equal to a NaN."""
     dtype = np.result_type(*map(_promoting_dtype, e.operands))
     equal, isnan = loops.ours("equal", dtype), loops.ours("isnan", dtype)

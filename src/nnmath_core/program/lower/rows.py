@@ -48,7 +48,7 @@ class _Rows:
         return apply
 
     def fold(self, name: str, x: View, axes: Sequence[int]) -> View:
-        """Another sum along columns, in double precision."""
+        """A sum of the name, in double precision."""
         done = reduced(self.b, name, x, axes, target=WIDE)
         assert done is not None
         return done
@@ -59,9 +59,7 @@ class _Rows:
 
     def sum(self, x: View, axes: Sequence[int]) -> View:
         """The sum over axes, kept; in double precision."""
-        done = reduced(self.b, "sum", x, axes, target=WIDE)
-        assert done is not None
-        return done
+        return self.fold("sum", x, axes)
 
     def max(self, x: View, axes: Sequence[int]) -> View:
         """The maximum over axes, kept."""
@@ -121,9 +119,8 @@ def _softmax(b: Builder, e: Equation) -> Any:
         return NotImplemented
     r, axes, v = _Rows(b), e.params["axis"], b.view(x)
     _, p = _exponentials(r, v, axes)
-    whole = (
-        r.sum(p, axes) if not r.folds("sum_others", p, axes) else r.add(*_beside_one(r, p, axes))
-    )
+    known = r.folds("sum_others", p, axes)  # by a logsumexp of the same entries
+    whole = r.add(*_beside_one(r, p, axes)) if known else r.sum(p, axes)
     total = r.to(whole, x.dtype)
     if e.primitive.name == "softmax_or_zero":
         total = r.where(r.equal(total, 0.0), 1.0, total)
@@ -181,11 +178,11 @@ def _scaled(r: _Rows, c: View, axes: Sequence[int], n: float, eps: float) -> tup
     """
     if c.dtype != WIDE:
         if along_columns(c, axes):
-            total = r.fold("sum_wide_squares", c, axes)
+            squares = r.fold("sum_wide_squares", c, axes)
         else:
             wide = r.to(c, WIDE)
-            total = r.sum(r.multiply(wide, wide), axes)
-        var = r.divide(total, n)
+            squares = r.sum(r.multiply(wide, wide), axes)
+        var = r.divide(squares, n)
         total = r.add(var, float(eps))
         nought = r.equal(total, 0.0)
         return var, r.where(nought, 0.0, r.reciprocal(r.sqrt(r.where(nought, 1.0, total))))

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nnmath_core._ext._autodiff import Var, shape_of
-from nnmath_core.program.cost import FREE, Cost, cost_of, program_cost
+from nnmath_core.program.cost import FREE, EquationCost, cost_of, program_cost
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.passes.forms import Form, Forms, coalesced, entries, grown_values
 from nnmath_core.program.passes.order import Order, best_order
@@ -191,17 +191,17 @@ def _order(form: Form, forms: Forms) -> Order:
     return best_order([labels for _, labels in form.factors], out, forms.sizes, itemsize)
 
 
-def _scaling(form: Form, forms: Forms, e: Equation) -> Cost:
+def _scaling(form: Form, forms: Forms, e: Equation) -> EquationCost:
     """The cost of the scale, at the smallest array, and of repeating the result."""
-    cost = Cost()
+    cost = EquationCost()
     itemsize = e.outputs[0].dtype.itemsize
     if form.scale != 1:
         n = min([entries(e.outputs[0]), *(entries(v) for v, _ in form.factors)])
-        cost += Cost(float(n), 2.0 * n * itemsize, 1)
+        cost += EquationCost(float(n), 2.0 * n * itemsize, 1)
     return cost
 
 
-def _fused_cost(root: Equation, gone: Sequence[Equation]) -> Cost:
+def _fused_cost(root: Equation, gone: Sequence[Equation]) -> EquationCost:
     """The cost of equations that are written, where elementwise runs and the sums that end them do not touch memory."""
     inside = {v: e for e in gone for v in e.outputs}
     readers: dict[Var, list[Equation]] = {}
@@ -213,7 +213,7 @@ def _fused_cost(root: Equation, gone: Sequence[Equation]) -> Cost:
     def streams(e: Equation) -> bool:
         return e.primitive.elementwise or e.primitive.name == "sum"
 
-    total = Cost()
+    total = EquationCost()
     for e in gone:
         c = cost_of(e)
         if not streams(e):
@@ -231,7 +231,7 @@ def _fused_cost(root: Equation, gone: Sequence[Equation]) -> Cost:
             )
             if e is root or not after or not elementwise or e.primitive.name == "sum":
                 moved += entries(v) * v.dtype.itemsize
-        total += Cost(c.flops, moved, 1)
+        total += EquationCost(c.flops, moved, 1)
     return total
 
 

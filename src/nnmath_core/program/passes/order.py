@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnmath_core.program.cost import Cost
+from nnmath_core.program.cost import EquationCost
 
 __all__ = ["Order", "best_order"]
 
@@ -26,7 +26,7 @@ class Order:
     """A way to make a product: an index of a factor, or a pair of ways, and what it costs."""
 
     tree: Any
-    cost: Cost
+    cost: EquationCost
 
 
 def best_order(
@@ -91,20 +91,20 @@ class _Search:
         """The labels of the product of a set: those that are read outside of it."""
         return self.union(s) & (self.union(((1 << self.n) - 1) ^ s) | self.out)
 
-    def single(self, i: int) -> Cost:
+    def single(self, i: int) -> EquationCost:
         """The cost of a factor: of summing its own labels."""
         mine = self.labels(1 << i)
         if mine == self.masks[i]:
-            return Cost()
+            return EquationCost()
         volume = self.volume(self.masks[i])
-        return Cost(float(volume), float((volume + self.volume(mine)) * self.itemsize), 1)
+        return EquationCost(float(volume), float((volume + self.volume(mine)) * self.itemsize), 1)
 
-    def pair(self, a: int, b: int, whole: int) -> Cost:
+    def pair(self, a: int, b: int, whole: int) -> EquationCost:
         """The cost of a product of two products, by their labels and its own."""
         both = a | b
         flops = (1 if both == whole else 2) * self.volume(both)
         moved = self.volume(a) + self.volume(b) + self.volume(whole)
-        return Cost(float(flops), float(moved * self.itemsize), 1)
+        return EquationCost(float(flops), float(moved * self.itemsize), 1)
 
     def run(self) -> Order:
         return self.exact() if self.n <= MOST_EXACT else self.greedy()
