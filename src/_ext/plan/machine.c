@@ -38,7 +38,7 @@ enum {
     HEADER,
 };
 
-enum { MAX_AXES = 16, MAX_VIEWS = 64, MAX_FIXED = 192, MAX_ARGS = 8 };
+enum { MAX_AXES = 16, MAX_VIEWS = 64, MAX_FIXED = 192, MAX_ARGS = 64 };
 
 /* One view in ints: these, then the strides of the axes. */
 enum { V_REF, V_OFFSET, V_OWN, V_COL, V_GROUP, V_AXES };

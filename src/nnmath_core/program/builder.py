@@ -35,6 +35,8 @@ class Buffer:
     offset: int = 0
     array: Any = None
     """Of a constant."""
+    past: bool = False
+    """A result so large that it is written past the caches, where nothing reads it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

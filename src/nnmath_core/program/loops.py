@@ -42,8 +42,9 @@ _UNKNOWN = 30.0
 @functools.cache
 def ours(name: str, dtype: Any) -> Loop | None:
     """Our own loop of a name for a dtype, float32 or float64 or, for some, another one."""
-    address = loop_address(name, np.dtype(dtype).num)
-    return Loop(name, address, 0, _COSTS.get(name, 1.0)) if address else None
+    dtype = np.dtype(dtype)
+    address = loop_address(name, dtype.num)
+    return Loop(name, address, 0, _COSTS.get(name, 1.0), dtype.char) if address else None
 
 
 @functools.cache
@@ -53,7 +54,7 @@ def of_ufunc(ufunc: np.ufunc, types: str) -> Loop | None:
     if found is None:
         return None
     address, data = found
-    return Loop(ufunc.__name__, address, data, 1.0 if ufunc in _PLAIN else _UNKNOWN)
+    return Loop(ufunc.__name__, address, data, 1.0 if ufunc in _PLAIN else _UNKNOWN, types[0])
 
 
 _PLAIN = {

@@ -60,8 +60,14 @@ def lower(
     define_constants(b, program.constants)
     lower_equations(b, program.equations)
     outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
+    for out in outputs:  # memory of an input is in the caches when it is written
+        out.buffer.past = out.buffer.nbytes >= LARGE and not donated
     b.steps = scheduled(b, {v.buffer for v in outputs})
     return assemble(b, inputs, outputs, program, donated, nargs)
+
+
+LARGE = 1 << 25
+"""Bytes of a result of which nothing would be left in the caches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ import numpy as np
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View, merged_axes
 from nnmath_core.program.fuse import Access, Group, Node, node_of
-from nnmath_core.program.nodes import Fold, Loop, Reduction
+from nnmath_core.program.native import Operation, joined
+from nnmath_core.program.nodes import Fold, Reduction
+from nnmath_core.program.places import Fixed, Known, Moving, Phase, Place, allocate
 
 __all__ = ["emit_group"]
 
@@ -40,44 +41,6 @@ SHORTEST_PART, LONGEST_PART = 1 << 11, 1 << 14
 PROLOGUE = 1  # phase 0 belongs to groups of rows
 
 
-@dataclass(eq=False, slots=True)
-class _Place:
-    """A register: a view that moves, or a fixed place in the scratch of the thread."""
-
-    number: int = -1
-    stride: int = 0
-    """Of a column, in bytes."""
-
-
-@dataclass(eq=False)
-class _View(_Place):
-    ref: int = 0
-    offset: int = 0
-    own: bool = False
-    group: int = 0
-    axes: tuple[int, ...] = ()
-
-
-@dataclass(eq=False)
-class _Fixed(_Place):
-    nbytes: int = 16
-    """Of a row value; of a block, those of one entry."""
-    block: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Operation:
-    loop: Loop
-    args: list[_Place]
-    strides: list[int]
-
-
-@dataclass(eq=False, slots=True)
-class _Phase:
-    block: list[_Operation] = field(default_factory=list)
-    row: list[_Operation] = field(default_factory=list)
-
-
 def emit_group(b: Builder, g: Group, outside: set[Buffer]) -> None:
     """Emit the instructions of a group; buffers of ``outside`` are read elsewhere."""
     if g.size == 0 and not any(m.folded is not None for m in g.members):
@@ -93,8 +56,8 @@ class _Writer:
         self.rank = len(g.space)
         self.reads: list[View] = []
         self.writes: list[View] = []
-        self.views: dict[Any, _View] = {}
-        self.fixed: list[_Fixed] = []
+        self.views: dict[Any, Moving] = {}
+        self.fixed: list[Fixed] = []
         self.after: list[tuple[View, View, Node, int]] = []
         self.parts = 0
         self.cols = 1
@@ -248,7 +211,7 @@ class _Writer:
         return True
 
     # ------------------------------------------------------------------------------------------ registers
-    def _view(self, view: View, strides: tuple[int, ...], writes: bool = False) -> _View:
+    def _view(self, view: View, strides: tuple[int, ...], writes: bool = False) -> Moving:
         """The register of memory outside, over the space."""
         key = (id(view.buffer), view.offset, strides, view.dtype)
         if key in self.views:
@@ -259,8 +222,8 @@ class _Writer:
 
     def _new_view(
         self, key: Any, view: View, axes: Sequence[int], col: int, group: int, writes: bool
-    ) -> _View:
-        place = _View(stride=col, group=group, axes=tuple(axes))
+    ) -> Moving:
+        place = Moving(stride=col, group=group, axes=tuple(axes))
         if writes:
             place.ref = len(self.writes)
             self.writes.append(view)
@@ -270,15 +233,15 @@ class _Writer:
         self.views[key] = place
         return place
 
-    def _constant(self, raw: bytes) -> _View:
+    def _constant(self, raw: bytes) -> Moving:
         key = ("constant", raw)
         if key not in self.views:
             view = self.b.constant(np.frombuffer(raw, np.uint8))
             self._new_view(key, view, (0,) * len(self.row_space), 0, 0, False)
         return self.views[key]
 
-    def _row_place(self) -> _Fixed:
-        place = _Fixed(nbytes=16)
+    def _row_place(self) -> Fixed:
+        place = Fixed(nbytes=16)
         self.fixed.append(place)
         return place
 
@@ -287,22 +250,24 @@ class _Writer:
         self._cut()
         self._schedule()
         last = max(self.phase.values())
-        self.phases = [_Phase() for _ in range(last + 1)]
-        self.row_places: dict[Node, _Place] = {}
-        self.buffers: dict[Node, _View] = {}
+        self.phases = [Phase() for _ in range(last + 1)]
+        self.row_places: dict[Node, Place] = {}
+        self.buffers: dict[Node, Moving] = {}
         for m in self.g.members:
             if self._is_row(m):
                 self.row_places[m] = self._row_output(m) if m in self.written else self._row_place()
             elif m in self.stored:
                 itemsize = m.write.view.dtype.itemsize
-                self.buffers[m] = _View(stride=itemsize, own=True, axes=(0,) * len(self.row_space))
+                self.buffers[m] = Moving(stride=itemsize, own=True, axes=(0,) * len(self.row_space))
                 self.views["buffer", m] = self.buffers[m]
-        self.blocks: list[_Fixed] = []
+        self.blocks: list[Fixed] = []
         for number in range(PROLOGUE, last + 1):
             self._write_phase(number)
+        for phase in self.phases:  # an operation on a row can come from the phase behind
+            phase.row = joined(phase.row, single=True, facts=self._known())
         self._emit()
 
-    def _row_output(self, m: Node) -> _View:
+    def _row_output(self, m: Node) -> Moving:
         if self.parts:
             what, out = m.step.object, m.write.view
             wide = (
@@ -316,7 +281,7 @@ class _Writer:
 
     def _write_phase(self, number: int) -> None:
         phase = self.phases[number]
-        here: dict[Any, _Place] = {}
+        here: dict[Any, Place] = {}
         wanted = self._needed(number)
         for m in self.g.members:
             if self._is_row(m) and m.folded is None:
@@ -331,11 +296,17 @@ class _Writer:
                 place = self.row_places[m]
                 size = [a.view.dtype.itemsize for a in m.reads]
                 phase.row.append(
-                    _Operation(
+                    Operation(
                         m.step.object.loop, [*args, place], [*size, m.write.view.dtype.itemsize]
                     )
                 )
-        self._allocate(phase)
+        phase.order = phase.block
+        phase.block = joined(phase.block, single=False, facts=self._known())
+        allocate(phase.block, self.blocks)
+
+    def _known(self) -> Known:
+        read = (a.view.buffer for m in self.g.members for a in m.reads)
+        return Known(self.reads, self.writes, read)
 
     def _needed(self, number: int) -> set[Node]:
         """Block values to compute in a phase: its own, and those that are computed again."""
@@ -352,13 +323,13 @@ class _Writer:
                     need.add(p)
         return need
 
-    def _row_operand(self, a: Access) -> _Place:
+    def _row_operand(self, a: Access) -> Place:
         p = self.made.get(a.view.buffer)
         if p is not None:
             return self.row_places[p]
         return self._view(a.view, self._padded(a.strides))
 
-    def _operand(self, a: Access, number: int, here: dict[Any, _Place]) -> tuple[_Place, int]:
+    def _operand(self, a: Access, number: int, here: dict[Any, Place]) -> tuple[Place, int]:
         """The register of what a block operation reads, and its stride."""
         p = self.made.get(a.view.buffer)
         if p is not None:
@@ -379,18 +350,18 @@ class _Writer:
             loop = loops.copy(a.view.dtype)
             assert loop is not None
             self.phases[number].block.append(
-                _Operation(loop, [view, place], [view.stride, itemsize])
+                Operation(loop, [view, place], [view.stride, itemsize])
             )
             here[view] = place
         return here[view], itemsize
 
-    def _block_place(self, itemsize: int) -> _Fixed:
-        return _Fixed(nbytes=itemsize, block=True, stride=itemsize)
+    def _block_place(self, itemsize: int) -> Fixed:
+        return Fixed(nbytes=itemsize, block=True, stride=itemsize)
 
-    def _block(self, m: Node, number: int, here: dict[Any, _Place]) -> None:
+    def _block(self, m: Node, number: int, here: dict[Any, Place]) -> None:
         operands = [self._operand(a, number, here) for a in m.reads]
         itemsize = m.write.view.dtype.itemsize
-        place: _Place
+        place: Place
         if self.phase[m] == number and m in self.written:
             place = self._view(m.write.view, self._padded(m.write.strides), True)
         elif m in self.buffers and self.phase[m] == number:
@@ -399,17 +370,17 @@ class _Writer:
             place = self._block_place(itemsize)
         here[m] = place
         self.phases[number].block.append(
-            _Operation(
+            Operation(
                 m.step.object.loop,
                 [*(p for p, _ in operands), place],
                 [*(s for _, s in operands), itemsize],
             )
         )
 
-    def _fold(self, m: Node, number: int, here: dict[Any, _Place]) -> None:
+    def _fold(self, m: Node, number: int, here: dict[Any, Place]) -> None:
         what: Reduction = m.step.object
         operands = [self._operand(a, number, here) for a in m.reads]
-        places: list[_Place] = [p for p, _ in operands]
+        places: list[Place] = [p for p, _ in operands]
         strides = [n for _, n in operands]
         phase = self.phases[number]
         itemsize = m.write.view.dtype.itemsize
@@ -422,22 +393,22 @@ class _Writer:
             what, itemsize = again, part.dtype.itemsize
         if self._over_rows(m):
             target = self._accumulated(m, what.column)
-            args: list[_Place] = [*places, target] if what.column.two else [target, *places]
+            args: list[Place] = [*places, target] if what.column.two else [target, *places]
             sizes = [*strides, itemsize] if what.column.two else [itemsize, *strides]
-            phase.block.append(_Operation(what.column.step, [*args, target], [*sizes, itemsize]))
+            phase.block.append(Operation(what.column.step, [*args, target], [*sizes, itemsize]))
             return
         fold = what.row
-        accumulator: _Place = self._row_place() if fold.finish else self.row_places[m]
+        accumulator: Place = self._row_place() if fold.finish else self.row_places[m]
         clear = loops.copy_bytes(len(fold.start))
         self.phases[number - 1].row.append(
-            _Operation(clear, [self._constant(fold.start), accumulator], [0, len(fold.start)])
+            Operation(clear, [self._constant(fold.start), accumulator], [0, len(fold.start)])
         )
         args = places if fold.two else [accumulator, *places]
         sizes = strides if fold.two else [0, *strides]
-        phase.block.append(_Operation(fold.step, [*args, accumulator], [*sizes, 0]))
+        phase.block.append(Operation(fold.step, [*args, accumulator], [*sizes, 0]))
         if fold.finish:
             phase.row.append(
-                _Operation(fold.finish, [accumulator, self.row_places[m]], [16, itemsize])
+                Operation(fold.finish, [accumulator, self.row_places[m]], [16, itemsize])
             )
 
     # ------------------------------------------------------------------------------------------ sums over rows
@@ -450,7 +421,7 @@ class _Writer:
             self.chunks = CHUNKS
             self.group_rows = -(-self.group_rows // CHUNKS)
 
-    def _accumulated(self, m: Node, fold: Fold) -> _View:
+    def _accumulated(self, m: Node, fold: Fold) -> Moving:
         """The register into which rows are folded; it is cleared at the beginning of each group."""
         out = m.write.view
         itemsize = out.dtype.itemsize
@@ -469,7 +440,7 @@ class _Writer:
         clear = loops.copy(out.dtype)
         assert clear is not None
         self.phases[0].block.append(
-            _Operation(clear, [self._constant(fold.start), place], [0, itemsize])
+            Operation(clear, [self._constant(fold.start), place], [0, itemsize])
         )
         return place
 
@@ -515,33 +486,6 @@ class _Writer:
             emit_group(self.b, group, {out.buffer})
 
     # ------------------------------------------------------------------------------------------ layout
-    def _allocate(self, phase: _Phase) -> None:
-        """Give block values their places: one that is read for the last time makes room for the result."""
-        last: dict[_Place, int] = {}
-        for i, op in enumerate(phase.block):
-            for p in op.args:
-                last[p] = i
-        free: dict[int, list[_Fixed]] = {}
-        real: dict[_Place, _Fixed] = {}
-        for i, op in enumerate(phase.block):
-            for p in {id(p): p for p in op.args[:-1]}.values():
-                if not (isinstance(p, _Fixed) and p.block and last[p] == i and p in real):
-                    continue
-                free.setdefault(real[p].nbytes, []).append(real[p])
-            out = op.args[-1]
-            if isinstance(out, _Fixed) and out.block and out not in real:
-                pool = free.get(out.nbytes)
-                if pool:
-                    real[out] = pool.pop()
-                else:
-                    place = _Fixed(nbytes=out.nbytes, block=True, stride=out.nbytes)
-                    self.blocks.append(place)
-                    real[out] = place
-                if last[out] == i:
-                    free.setdefault(out.nbytes, []).append(real[out])
-        for op in phase.block:
-            op.args = [real.get(p, p) for p in op.args]
-
     def _emit(self) -> None:
         b = self.b
         per_entry = sum(p.nbytes for p in self.blocks) + sum(
@@ -551,7 +495,7 @@ class _Writer:
         block = min(block, max(self.cols, 1))
         offset = 0
         places: list[int] = []
-        numbered: list[_Fixed] = []
+        numbered: list[Fixed] = []
         for f in (*self.fixed, *self.blocks):
             size = f.nbytes * (block if f.block else 1)
             if f.block:
@@ -608,6 +552,7 @@ class _Writer:
             self.reads,
             self.writes,
             ints,
+            object=tuple(op.code for p in self.phases for op in (*p.block, *p.row) if op.code),
             inplace=self._in_place(),
             flops=flops,
             note=" ".join(names),
@@ -618,7 +563,7 @@ class _Writer:
         """Outputs that may take the memory of an operand: entry by entry, written after the last read."""
         if len(self.phases) > PROLOGUE + 2 or self.phases[0].block:
             return []
-        ops = self.phases[-1].block
+        ops = self.phases[-1].order
         place = {p: k for k, p in enumerate(self.views.values())}
         read: dict[int, int] = {}
         write: dict[int, int] = {}

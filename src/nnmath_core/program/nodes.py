@@ -13,12 +13,16 @@ __all__ = ["Fold", "Loop", "Map", "Reduction"]
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """An inner loop: its name, its address and that of its data, and about how many plain operations an entry costs."""
+    """An inner loop: its name, its address and that of its data, and about how many plain operations an entry costs.
+
+    ``dtype`` is the letter of the type that it computes in, where that says what it does.
+    """
 
     name: str
     address: int
     data: int = 0
     cost: float = 1.0
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)

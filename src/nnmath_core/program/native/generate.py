@@ -1,0 +1,608 @@
+"""One inner loop for a run of operations: what they pass to each other stays in registers.
+
+The function has the signature of every loop (nnm_loop): args are the operands in memory, in the order of ``Run.args``.
+The body is made for several vectors at a time, as many as the registers hold, then once more for one vector with a
+mask, which does the rest. Each operand is loaded where it is first read and each result stored where it is made, so
+that an output may lie in the place of an operand that is not read after it, as with the loops one after the other.
+
+Operations are those of the vector family (src/_ext/vector), with the same roundings, except that sums run in lanes of
+their own.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from nnmath_core.program.native.assembler import (
+    RAX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    SAVED,
+    Assembler,
+    Literal,
+    Memory,
+)
+from nnmath_core.program.native.recipes import (
+    ADD,
+    AND,
+    DIRECT,
+    DIVIDE,
+    EQUAL,
+    FUSED,
+    GREATER,
+    LESS,
+    MASKS,
+    MAX,
+    MIN,
+    MULTIPLY,
+    NOT_EQUAL,
+    RECIPES,
+    SUBTRACT,
+    UNORDERED,
+    XOR,
+    Operand,
+)
+from nnmath_core.program.native.run import Instruction, Run, expanded
+
+__all__ = ["generate"]
+
+
+def generate(run: Run) -> bytes | None:
+    """The machine code of a run, None where it needs more registers than there are."""
+    run = expanded(run)
+    for unroll in (1,) if run.single else (4, 2, 1):
+        try:
+            return _Function(run, unroll).finished()
+        except _NoRegisterError:
+            continue
+    return None
+
+
+class _NoRegisterError(Exception):
+    pass
+
+
+_POINTERS = (8, 9, 10, 11, *SAVED)
+_TAIL = 7  # the mask register of the last vector
+
+
+class _Function:
+    def __init__(self, run: Run, unroll: int) -> None:
+        self.run = run
+        self.unroll = unroll
+        self.asm = Assembler(double=run.double)
+        self.vectors = list(range(32))
+        self.masks = list(range(1, 7))
+        self.places: dict[
+            tuple[int, str, int], int
+        ] = {}  # (copy, "value" or "arg", number): register
+        self.last: dict[tuple[str, int], int] = {}
+        self.is_mask: dict[int, bool] = {}
+        for i, step in enumerate(run.instructions):
+            self.is_mask[i] = step.name in MASKS
+            for what, k in step.reads:
+                if what != "number":
+                    self.last[what, int(k)] = i
+        self.pointers: dict[int, int] = {}
+        self.fixed: dict[int, int] = {}  # registers of spread args
+        self.reciprocal: dict[int, int] = {}
+        self.labels: dict[tuple[Operand, ...], int] = {}  # general registers: the column of a label
+        self.shared: dict[tuple[Operand, ...], int] = {}
+        self.accumulators: dict[int, list[int]] = {}
+        self.nan: dict[int, int] = {}
+        self.masked = False
+        self.exact = False
+        self.past = False
+
+    # ------------------------------------------------------------------------------------------ registers
+    def vector(self) -> int:
+        if not self.vectors:
+            raise _NoRegisterError
+        return self.vectors.pop()
+
+    def mask(self) -> int:
+        if not self.masks:
+            raise _NoRegisterError
+        return self.masks.pop()
+
+    def free(self, register: int) -> None:
+        self.vectors.append(register)
+
+    # ------------------------------------------------------------------------------------------ the whole
+    def finished(self) -> bytes:
+        asm, run = self.asm, self.run
+        streams = [k for k, a in enumerate(run.args) if a.kind in ("stream", "output")]
+        pointers = list(_POINTERS)
+        for step in run.instructions:
+            if step.name == "hot":
+                self.labels.setdefault(step.reads, pointers.pop())
+        if not run.single:
+            self.pointers = dict(zip(streams, pointers, strict=False))
+        saved = [r for r in (*self.pointers.values(), *self.labels.values()) if r in SAVED]
+        for r in saved:
+            asm.code += bytes([0x41, 0x50 | r & 7]) if r > 7 else bytes([0x50 | r])
+        for k, r in self.pointers.items():
+            asm.plain(0x8B, r, Memory(RDI, offset=8 * k))
+        if not run.single:
+            asm.plain(0x8B, RSI, Memory(RSI))
+        self._find_labels()
+        self._spread()
+        self._start()
+        self._division()
+        if run.single:
+            self._bits_of_tail(1)
+            self._body(0, masked=True)
+        else:
+            self._loops()
+        self._close()
+        asm.code += b"\xc5\xf8\x77"  # vzeroupper
+        for r in reversed(saved):
+            asm.code += bytes([0x41, 0x58 | r & 7]) if r > 7 else bytes([0x58 | r])
+        asm.code += b"\xc3"
+        return asm.finished()
+
+    def _find_labels(self) -> None:
+        """Which of these columns is the label's, counted from the first; -1: none."""
+        asm = self.asm
+        for n, ((_, label), (_, ramp)) in enumerate(self.labels):
+            r = self.labels[("arg", label), ("arg", ramp)]
+            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * int(label)))
+            asm.plain(0x8B, r, Memory(RDX))
+            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * int(ramp)))
+            asm.plain(0x2B, r, Memory(RDX))
+            asm.plain(0x3B, r, RSI)
+            asm.jump(f"label {n}", 2)  # below, without a sign
+            asm.plain(0xC7, 0, r)
+            asm.code += struct.pack("<i", -1)
+            asm.label(f"label {n}")
+
+    def _spread(self) -> None:
+        """Load what is one entry for all."""
+        asm = self.asm
+        for k, a in enumerate(self.run.args):
+            if a.kind != "spread":
+                continue
+            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            if a.mask:
+                self.fixed[k] = self.mask()
+                asm.plain(0xB6, RDX, Memory(RDX), escape=b"\x0f", wide=False)  # movzx
+                asm.plain(0xF7, 3, RDX, wide=False)  # neg: carry where it is not 0
+                asm.plain(0x1B, RDX, RDX, wide=False)  # sbb
+                asm.vex(0x92, self.fixed[k], 0, RDX)
+            else:
+                self.fixed[k] = self.vector()
+                asm.broadcast(self.fixed[k], Memory(RDX))
+
+    def _start(self) -> None:
+        """Registers of the accumulators."""
+        asm = self.asm
+        for k, a in enumerate(self.run.args):
+            if a.kind not in ("sum", "wide", "max", "min"):
+                continue
+            self.accumulators[k] = [self.vector() for _ in range(self.unroll)]
+            if a.kind in ("sum", "wide"):
+                for r in self.accumulators[k]:
+                    asm.real(XOR, r, r, r)
+                continue
+            self.nan[k] = self.mask()
+            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            first = self.accumulators[k][0]
+            asm.broadcast(first, Memory(RDX))
+            for r in self.accumulators[k][1:]:
+                asm.move(r, first)
+            asm.compare(self.nan[k], first, first, UNORDERED)
+
+    def _division(self) -> None:
+        """Reciprocals of what divides all entries; divisors without an exact enough one go by the slow way."""
+        if self.run.single:
+            return
+        asm = self.asm
+        far = 1e150 if self.run.double else 1e18
+        for step in self.run.instructions:
+            if step.name != "divide" or step.reads[1][0] != "arg" or step.reads[0][0] == "number":
+                continue
+            k = int(step.reads[1][1])
+            if k not in self.fixed or k in self.reciprocal:
+                continue
+            r, size, k1 = self.vector(), self.vector(), self.mask()
+            asm.broadcast(r, self.number(1.0))
+            asm.real(DIVIDE, r, r, self.fixed[k])
+            asm.real(AND, size, self.fixed[k], self.bits(~self.sign))
+            asm.compare(k1, size, self.number(far), LESS)
+            asm.compare(k1, size, self.number(1 / far), GREATER, mask=k1)
+            asm.vex(0x93, RDX, 0, k1)  # kmovw
+            asm.plain(0xF7, 0, RDX, wide=False)
+            asm.code += struct.pack("<I", 1)  # test edx, 1
+            asm.jump("slow", 4)
+            self.free(size)
+            self.masks.append(k1)
+            self.reciprocal[k] = r
+
+    def _loops(self) -> None:
+        asm, args = self.asm, self.run.args
+        past = [k for k, a in enumerate(args) if a.kind == "output" and a.past]
+        if past:
+            asm.plain(0x33, RDX, RDX)
+            for k in past:
+                asm.plain(0x0B, RDX, self._pointer(k))
+            asm.plain(0xF7, 0, RDX, wide=False)
+            asm.code += struct.pack("<I", 63)
+            asm.jump("near", 5)
+            self.past = True
+            self._many("past")
+            asm.code += b"\x0f\xae\xf8"  # sfence: others will read it
+            asm.jump("rest")
+            self.past = False
+            asm.label("near")
+        self._many("main")
+        asm.label("rest")
+        self._one("tail")
+        if self.reciprocal:
+            asm.jump("end")
+            asm.label("slow")
+            self.exact = True
+            asm.plain(0x33, RAX, RAX, wide=False)
+            self._one("slow tail")
+            asm.label("end")
+
+    def _many(self, name: str) -> None:
+        """As many vectors as there are, ``unroll`` at a time."""
+        asm, step = self.asm, self.unroll * self.asm.lanes
+        asm.plain(0x33, RAX, RAX, wide=False)
+        asm.plain(0x8B, RDX, RSI)
+        asm.plain(0x81, 5, RDX)
+        asm.code += struct.pack("<i", step)  # the last place to begin at
+        asm.jump(f"{name} end", 0xC)
+        asm.code += bytes([0x90] * (-len(asm.code) % 32))
+        asm.label(name)
+        self._body(0, masked=False)
+        asm.plain(0x81, 0, RAX)
+        asm.code += struct.pack("<i", step)
+        asm.plain(0x3B, RAX, RDX)
+        asm.jump(name, 0xE)
+        asm.label(f"{name} end")
+
+    def _one(self, name: str) -> None:
+        """One vector at a time, the last with a mask."""
+        asm = self.asm
+        asm.plain(0x3B, RAX, RSI)
+        asm.jump(f"{name} end", 0xD)
+        asm.label(name)
+        asm.plain(0x8B, RDX, RSI)
+        asm.plain(0x2B, RDX, RAX)
+        # more than a vector is left: all lanes. 255 at most, of which bzhi sees the low byte.
+        asm.plain(0x81, 7, RDX)
+        asm.code += struct.pack("<i", 32)
+        asm.jump(f"{name} few", 0xC)
+        asm.plain(0xC7, 0, RDX)
+        asm.code += struct.pack("<i", 32)
+        asm.label(f"{name} few")
+        asm.plain(0xC7, 0, RCX)
+        asm.code += struct.pack("<i", -1)
+        asm.vex(0xF5, RCX, RDX, RCX, table=2, wide=True)  # bzhi
+        asm.vex(0x92, _TAIL, 0, RCX)
+        if asm.lanes == 8:
+            self._low_byte()
+        self._body(0, masked=True)
+        asm.plain(0x81, 0, RAX)
+        asm.code += struct.pack("<i", asm.lanes)
+        asm.plain(0x3B, RAX, RSI)
+        asm.jump(name, 0xC)
+        asm.label(f"{name} end")
+
+    def _low_byte(self) -> None:
+        # bytes of bools are as many as lanes
+        asm = self.asm
+        asm.plain(0xB6, RCX, RCX, escape=b"\x0f", wide=False)
+        asm.vex(0x92, _TAIL, 0, RCX)
+
+    def _bits_of_tail(self, bits: int) -> None:
+        asm = self.asm
+        asm.plain(0xC7, 0, RCX, wide=False)
+        asm.code += struct.pack("<i", bits)
+        asm.vex(0x92, _TAIL, 0, RCX)
+        asm.plain(0x33, RAX, RAX, wide=False)
+
+    def _body(self, start: int, *, masked: bool) -> None:
+        """All instructions, for each of the vectors."""
+        self.masked = masked
+        copies = 1 if masked else self.unroll
+        vectors, masks = list(self.vectors), list(self.masks)
+        self.places = {}
+        for i, step in enumerate(self.run.instructions):
+            for u in range(copies):
+                self._instruction(i, step, u)
+            if self.shared:
+                self.vectors += self.shared.values()
+                self.shared.clear()
+        self.vectors, self.masks = vectors, masks
+
+    # ------------------------------------------------------------------------------------------ operands
+    @property
+    def sign(self) -> int:
+        """The bits of the sign, of one lane."""
+        return 1 << (63 if self.run.double else 31)
+
+    def bits(self, bits: int) -> Literal:
+        return Literal(bits & (2 * self.sign - 1))
+
+    def hot(self, label: Operand, column: Operand) -> int:
+        """In all lanes, which column of this step is the label's."""
+        key = label, column
+        if key not in self.shared:
+            double = self.run.double
+            self.shared[key] = self.vector()
+            self.asm.plain(0x8B, RCX, self.labels[key])
+            self.asm.plain(0x2B, RCX, RAX)
+            self.asm.evex(0x7C, self.shared[key], 0, RCX, table=2, prefix=1, wide=double)
+        return self.shared[key]
+
+    def columns(self, u: int) -> Literal:
+        """The numbers of the columns of a vector."""
+        lanes, size = self.asm.lanes, self.asm.size
+        numbers = b"".join((u * lanes + k).to_bytes(size, "little") for k in range(lanes))
+        return Literal(int.from_bytes(numbers, "little"), lanes=True)
+
+    def number(self, x: float) -> Literal:
+        return Literal(int.from_bytes(struct.pack("<d" if self.run.double else "<f", x), "little"))
+
+    def _pointer(self, k: int) -> int:
+        if k in self.pointers:
+            return self.pointers[k]
+        self.asm.plain(0x8B, RCX, Memory(RDI, offset=8 * k))
+        return RCX
+
+    def place(self, k: int) -> Memory:
+        """Where an arg begins."""
+        return Memory(self._pointer(k))
+
+    def _at(self, k: int, u: int) -> Memory:
+        size = 1 if self.run.args[k].mask else self.asm.size
+        return Memory(self._pointer(k), RAX, size, u * self.asm.lanes * size)
+
+    def operand(self, u: int, x: Operand, *, register: bool = True) -> int | Literal:
+        """The register of an operand; a number may stay where it is."""
+        what, k = x
+        if what == "number":
+            if not register:
+                return self.number(k)
+            r = self.vector()
+            self.asm.broadcast(r, self.number(k))
+            self._temporary.append(r)
+            return r
+        key = (u, what, int(k))
+        if key in self.places:
+            return self.places[key]
+        if int(k) in self.fixed and what == "arg":
+            return self.fixed[int(k)]
+        assert what == "arg"
+        k = int(k)
+        at, mask = self._at(k, u), _TAIL if self.masked else 0
+        if self.run.args[k].mask:
+            r, wide = self.vector(), self.mask()
+            # bytes to lanes, and which are not 0
+            self.asm.evex(
+                0x32 if self.run.double else 0x31,
+                r,
+                0,
+                at,
+                table=2,
+                prefix=1,
+                mask=mask,
+                zero=mask > 0,
+            )
+            self.asm.evex(0x27, wide, r, r, table=2, prefix=1, wide=self.run.double)
+            self.free(r)
+            self.places[key] = wide
+            return wide
+        r = self.vector()
+        self.asm.load(r, at, mask=mask)
+        self.places[key] = r
+        return r
+
+    def _release(self, i: int, step: Instruction, u: int) -> None:
+        """Free what is not read after an instruction."""
+        for what, k in dict.fromkeys(step.reads):
+            if what == "number" or self.last[what, int(k)] != i:
+                continue
+            r = self.places.pop((u, what, int(k)), None)
+            if r is not None:
+                mask = self.run.args[int(k)].mask if what == "arg" else self.is_mask[int(k)]
+                (self.masks if mask else self.vectors).append(r)
+
+    def _instruction(self, i: int, step: Instruction, u: int) -> None:
+        self._temporary: list[int] = []
+        if step.into >= 0:
+            self._reduce(step, u)
+            self._release(i, step, u)
+            self.vectors += self._temporary
+            return
+        if step.name in DIRECT:
+            a = self.operand(u, step.reads[0])
+            b = self.operand(u, step.reads[1], register=False)
+            self._release(i, step, u)
+            out = self.vector()
+            self.asm.real(DIRECT[step.name], out, a, b)  # type: ignore[arg-type]
+        elif step.name in FUSED:
+            out = self._fused(i, step, u)
+        else:
+            out = self.mask() if self.is_mask[i] else self.vector()
+            RECIPES[step.name](self, u, out, *step.reads)
+            self._release(i, step, u)
+        self.vectors += self._temporary
+        for k in step.stores:
+            self._store(k, u, out)
+        if ("value", i) in self.last:
+            self.places[u, "value", i] = out
+        else:
+            (self.masks if self.is_mask[i] else self.vectors).append(out)
+
+    def _fused(self, i: int, step: Instruction, u: int) -> int:
+        """Write a b + c, in the register of the operand that ends here, or in a copy."""
+        adds, multiplies = FUSED[step.name]
+        a, b, c = step.reads
+        last: int | Literal
+        if c[0] == "number":
+            kept, first, last, opcode = a, self.operand(u, b), self.number(c[1]), multiplies
+        else:
+            kept, first, last, opcode = (
+                c,
+                self.operand(u, a),
+                self.operand(u, b, register=False),
+                adds,
+            )
+        r = self.operand(u, kept)
+        assert isinstance(r, int)
+        assert isinstance(first, int)
+        self._release(i, step, u)
+        if kept[0] == "number":
+            self._temporary.remove(r)
+            out = r
+        elif r in self.vectors:
+            self.vectors.remove(r)
+            out = r
+        else:
+            # not one of those that are read below
+            out = next((v for v in reversed(self.vectors) if v not in (first, last)), -1)
+            if out < 0:
+                raise _NoRegisterError
+            self.vectors.remove(out)
+            self.asm.move(out, r)
+        if opcode == multiplies and b == kept:
+            first = out  # a square
+        self.asm.fused(opcode, out, first, last)
+        return out
+
+    def _store(self, k: int, u: int, r: int) -> None:
+        asm, at = self.asm, self._at(k, u)
+        mask = _TAIL if self.masked else 0
+        if self.run.args[k].mask:
+            ones = self.vector()
+            asm.broadcast(ones, self.bits(0x0101010101010101))
+            asm.evex(0x6F, ones, 0, ones, prefix=3, mask=r, zero=True, length=0)
+            if self.run.double and not mask:
+                asm.evex(0xD6, ones, 0, at, prefix=1, wide=True, length=0)  # vmovq: eight bytes
+            else:
+                asm.evex(0x7F, ones, 0, at, prefix=3, mask=mask, length=0)
+            self.free(ones)
+        elif self.past and self.run.args[k].past:
+            asm.stream(at, r)
+        else:
+            asm.store(at, r, mask=mask)
+
+    # ------------------------------------------------------------------------------------------ reductions
+    def _reduce(self, step: Instruction, u: int) -> None:
+        asm, k = self.asm, step.into
+        acc = self.accumulators[k][u]
+        tail = _TAIL if self.masked else 0
+        name = step.name
+        x = self.operand(u, step.reads[0])
+        assert isinstance(x, int)
+        if name in ("max", "min"):
+            bad = self.mask()
+            asm.compare(bad, x, x, UNORDERED, mask=tail)
+            asm.vex(0x45, self.nan[k], self.nan[k], bad, length=1)
+            self.masks.append(bad)
+            asm.real(MAX if name == "max" else MIN, acc, acc, x, mask=tail)
+        elif name == "sum":
+            asm.real(ADD, acc, acc, x, mask=tail)
+        elif name == "sum_wide_squares" and not self.run.double:
+            t, low = self.vector(), self.vector()
+            asm.evex(0x28, t, 0, x, mask=tail, zero=tail > 0)
+            asm.evex(0x5A, low, 0, t)
+            asm.evex(0xB8, acc, low, low, table=2, prefix=1, wide=True)
+            asm.evex(0x1B, t, 0, t, table=3, prefix=1, wide=True, immediate=1)
+            asm.evex(0x5A, t, 0, t)
+            asm.evex(0xB8, acc, t, t, table=2, prefix=1, wide=True)
+            self.vectors += [t, low]
+        elif name in ("sum_squares", "sum_products", "sum_wide_squares"):
+            y = x if name != "sum_products" else self.operand(u, step.reads[1])
+            t = self.vector()
+            asm.real(MULTIPLY, t, x, y)
+            asm.real(ADD, acc, acc, t, mask=tail)
+            self.free(t)
+        else:
+            chosen = self.mask()
+            predicate = EQUAL if name == "sum_ones" else NOT_EQUAL
+            asm.compare(chosen, x, self.number(1.0), predicate, mask=tail)
+            asm.real(ADD, acc, acc, x, mask=chosen)
+            self.masks.append(chosen)
+
+    def _close(self) -> None:
+        """Bring lanes together, and what was accumulated to its place."""
+        asm = self.asm
+        for k, registers in self.accumulators.items():
+            kind = self.run.args[k].kind
+            opcode = {"sum": ADD, "wide": ADD, "max": MAX, "min": MIN}[kind]
+            wide = kind == "wide" or self.run.double
+            first, t = registers[0], self.vector()
+            for width in (2, 1):
+                if len(registers) > width:
+                    for a, b in zip(registers[:width], registers[width : 2 * width], strict=True):
+                        asm.evex(opcode, a, a, b, prefix=int(wide), wide=wide)
+            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            if opcode == ADD:
+                self._close_sum(first, t, wide)
+            else:
+                self._close_extreme(k, opcode, first, t)
+            self.free(t)
+
+    def _close_sum(self, x: int, t: int, wide: bool) -> None:
+        asm = self.asm
+
+        def double(opcode: int, out: int, a: int, b: int | Memory, length: int) -> None:
+            asm.evex(opcode, out, a, b, prefix=1, wide=True, length=length)
+
+        def single(opcode: int, out: int, a: int, b: int | Memory) -> None:
+            asm.evex(opcode, out, a, b, prefix=3, wide=True, length=0)
+
+        if not wide:  # sixteen floats are eight and eight doubles
+            asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
+            asm.evex(0x5A, t, 0, t)
+            asm.evex(0x5A, x, 0, x)
+            double(ADD, x, x, t, 2)
+        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)  # the upper half
+        double(ADD, x, x, t, 1)
+        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
+        double(ADD, x, x, t, 0)
+        double(0x15, t, x, x, 0)  # unpack the upper number
+        single(ADD, x, x, t)
+        # {high, low} += x without loss: s = h + x, b = s - h, lost = (h - (s - b)) + (x - b)
+        h, s, b = self.vector(), self.vector(), self.vector()
+        finite = self.mask()
+        asm.evex(0x10, h, 0, Memory(RDX), prefix=3, wide=True, length=0)
+        single(ADD, s, h, x)
+        single(SUBTRACT, b, s, h)
+        single(SUBTRACT, x, x, b)
+        single(SUBTRACT, b, s, b)
+        single(SUBTRACT, h, h, b)
+        single(ADD, x, x, h)
+        asm.evex(0x11, s, 0, Memory(RDX), prefix=3, wide=True, length=0)
+        single(SUBTRACT, t, s, s)  # 0, or NaN where the sum is not finite
+        asm.evex(0xC2, finite, t, t, prefix=3, wide=True, length=0, immediate=EQUAL)
+        asm.evex(0x10, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
+        asm.evex(ADD, h, h, x, prefix=3, wide=True, length=0, mask=finite)
+        asm.evex(0x11, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
+        self.vectors += [h, s, b]
+        self.masks.append(finite)
+
+    def _close_extreme(self, k: int, opcode: int, x: int, t: int) -> None:
+        asm = self.asm
+        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
+        asm.real(opcode, x, x, t)
+        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
+        asm.real(opcode, x, x, t)
+        asm.evex(0x15, t, x, x, prefix=1, wide=True, length=0)
+        asm.real(opcode, x, x, t)
+        if not self.run.double:
+            asm.evex(0x16, t, 0, x, prefix=2, length=0)  # the odd lanes
+            asm.real(opcode, x, x, t)
+        asm.broadcast(t, self.number(float("nan")))
+        asm.vex(0x98, self.nan[k], 0, self.nan[k])  # kortest: zero where no lane is set
+        asm.jump(f"number {k}", 4)
+        asm.move(x, t)
+        asm.label(f"number {k}")
+        prefix = 3 if self.run.double else 2
+        asm.evex(0x11, x, 0, Memory(RDX), prefix=prefix, wide=self.run.double, length=0)

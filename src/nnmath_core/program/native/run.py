@@ -1,0 +1,80 @@
+"""A run of operations, as the generator takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnmath_core.program.native.compositions import COMPOSITIONS, Composer
+from nnmath_core.program.native.recipes import Operand
+
+__all__ = ["Arg", "Instruction", "Run", "expanded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """An operand in memory: a "stream" of entries, one for all ("spread"), "pair", "output", or an accumulator.
+
+    A pair is what a sum leaves, {high, low}; a "label" and a "ramp" are integers, of which one instruction makes a
+    mask. Accumulators ("sum", "wide", which is kept in double, "max", "min") are read and written. ``mask``: entries
+    are bytes of bools.
+    ``past``: the output goes past the caches, where its place allows it.
+    """
+
+    kind: str
+    mask: bool = False
+    past: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """An operation by its name; ``into`` is the accumulator of a reduction, -1 where it makes a value."""
+
+    name: str
+    reads: tuple[Operand, ...]
+    stores: tuple[int, ...] = ()
+    """Args that its value is stored to."""
+    into: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Instructions in order, on float64 (``double``) or float32; ``single``: on one entry, for values of a row."""
+
+    double: bool
+    args: tuple[Arg, ...]
+    instructions: tuple[Instruction, ...]
+    single: bool = False
+
+
+def expanded(run: Run) -> Run:
+    """The run with functions in place of their names, and nothing computed twice."""
+    out: list[Instruction] = []
+    values: list[Operand] = []  # of the run's instructions, what they are now
+    known: dict[object, int] = {}
+
+    def emit(name: str, reads: tuple[Operand, ...]) -> Operand:
+        key = name, tuple((what, str(k)) for what, k in reads)
+        if key not in known:
+            known[key] = len(out)
+            out.append(Instruction(name, reads))
+        return "value", known[key]
+
+    composer = Composer(double=run.double, emit=emit)
+    for step in run.instructions:
+        reads = tuple(values[int(k)] if what == "value" else (what, k) for what, k in step.reads)
+        if step.into >= 0:
+            out.append(Instruction(step.name, reads, (), step.into))
+            values.append(("value", -1))
+            continue
+        before = len(out)
+        value = (
+            COMPOSITIONS[step.name](composer, reads[0])
+            if step.name in COMPOSITIONS
+            else emit(step.name, reads)
+        )
+        values.append(value)
+        if step.stores and len(out) == before:  # stored where it was stored, not earlier
+            out.append(Instruction("copy", (value,), step.stores))
+        elif step.stores:
+            out[-1] = Instruction(out[-1].name, out[-1].reads, step.stores)
+    return Run(run.double, run.args, tuple(out), run.single)
