@@ -2,23 +2,25 @@
 
 /* The elementwise machine: a micro-program over rows of columns, block by block in L1, with reductions.
  *
- * The space is rows x cols; rows run through some axes (outermost first). For every row the *phases* run one after the
- * other. A phase executes its block operations for each block of the row's columns, then its row operations once, on one
- * element each: they see what reductions of the phase have left in accumulators. So softmax is three phases (maximum;
- * exponentials and their sum; quotient), and one pass over memory.
+ * The space is rows x cols; rows run through some axes (outermost first). Rows are worked on in *batches*, phase after
+ * phase. A phase executes its block operations for each row of the batch and each block of its columns, then its row
+ * operations once, on an entry for each row of the batch: they see what reductions of the phase have left in
+ * accumulators. So softmax is three phases (maximum; exponentials and their sum; quotient), and one pass over memory.
  *
  * Registers are pointers. The first are *views*: they move with row and column (stride 0: they do not), and serve inputs,
- * outputs and row buffers alike. The others are fixed places in the thread's scratch: blocks, values of a row,
- * accumulators. An operation is an inner loop (nnm_loop) on registers.
+ * outputs and row buffers alike. The others lie in the thread's scratch: blocks, and values of rows and accumulators,
+ * which have an entry for each row of a batch. An operation is an inner loop (nnm_loop) on registers.
  *
  * Rows come in *groups* (without accumulation over rows: all rows are one group). Phase 0 runs once at the beginning of a
- * group, over its columns: it clears what is accumulated over rows, in views that move with the group.
+ * group, over its columns: it clears what is accumulated over rows, in views that move with the group. A batch lies in
+ * one group and along the last axis of the rows.
  *
  * refs: operands and outputs, then scratch of the instruction, thread_bytes for each thread.
  * ints: the header below; lengths of the axes; for each view (ref, offset, whether it lies in the thread's scratch, stride
- * of a column, of a group, of each axis), in bytes; offsets of the fixed registers in the thread's scratch; for each phase
- * the number of its block and row operations; the operations: loop, its data, number of arguments, and for each argument
- * register and stride.
+ * of a column, of a group, of each axis), in bytes; for each other register its offset in the thread's scratch and bytes
+ * from one row of a batch to the next; for each phase the number of its block and row operations, and of the views and
+ * other registers that its block operations move; these registers; the operations: loop, its data, number of arguments,
+ * and for each argument register and stride.
  *
  * Threads share groups (split 0; rows where there is one group only and none is accumulated), or columns (split 1), which
  * the lowering asks for when no phase reduces along them.
@@ -28,12 +30,13 @@ enum {
     COLS,
     ROWS,
     BLOCK,        /* columns that an operation works on at a time */
+    BATCH,        /* rows of a batch, at most */
     GROUP,        /* rows of a group; 0: nothing is accumulated over rows */
     SPLIT,
     QUANTUM,      /* of the share of a thread, in rows, groups or columns */
     THREAD_BYTES,
     VIEWS,
-    FIXED,        /* registers that do not move */
+    FIXED,        /* registers in the scratch */
     PHASES,       /* phase 0, of a group, included */
     HEADER,
 };
@@ -42,6 +45,9 @@ enum { MAX_AXES = 16, MAX_VIEWS = 64, MAX_FIXED = 192, MAX_ARGS = 64 };
 
 /* One view in ints: these, then the strides of the axes. */
 enum { V_REF, V_OFFSET, V_OWN, V_COL, V_GROUP, V_AXES };
+
+/* One phase in ints: block operations, row operations, views and other registers that move. */
+enum { P_BLOCK, P_ROW, P_VIEWS, P_FIXED, PHASE };
 
 static const int64_t *run(const int64_t *op, int64_t count, char *const *reg, nnm_idx n)
 {
@@ -59,16 +65,24 @@ static const int64_t *run(const int64_t *op, int64_t count, char *const *reg, nn
     return op;
 }
 
+static const int64_t *skip(const int64_t *op, int64_t count)
+{
+    for (; count > 0; --count)
+        op += 3 + 2 * op[2];
+    return op;
+}
+
 void nnm_exec_machine(const nnm_instr *in, nnm_frame *frame, int t, int nt)
 {
     const int64_t *s = in->ints;
     const int64_t axes = s[AXES], cols = s[COLS], block = s[BLOCK], views = s[VIEWS], fixed = s[FIXED];
     const int64_t *length = s + HEADER, *view = length + axes;
     const int64_t width = V_AXES + axes;
-    const int64_t *offset = view + views * width, *phases = offset + fixed, *ops = phases + 2 * s[PHASES];
+    const int64_t *place = view + views * width, *phases = place + 2 * fixed;
     const int64_t group = s[GROUP] ? s[GROUP] : s[ROWS];
     char *reg[MAX_VIEWS + MAX_FIXED];
     char *base[MAX_VIEWS], *row[MAX_VIEWS];
+    int64_t step[MAX_VIEWS]; /* from one row of a batch to the next */
     int64_t low, high, first = 0, last = cols;
 
     if (s[ROWS] == 0)
@@ -91,65 +105,69 @@ void nnm_exec_machine(const nnm_instr *in, nnm_frame *frame, int t, int nt)
     for (int64_t v = 0; v < views; ++v) {
         const int64_t *w = view + v * width;
         base[v] = (w[V_OWN] ? scratch : nnm_at(frame, in->refs[w[V_REF]])) + w[V_OFFSET];
+        step[v] = axes ? w[V_AXES + axes - 1] : 0;
     }
-    for (int64_t k = 0; k < fixed; ++k)
-        reg[views + k] = scratch + offset[k];
 
     int64_t at[MAX_AXES];
-    int64_t rest = low;
+    int64_t rest = low, batch;
     for (int64_t a = axes - 1; a >= 0; --a) {
         at[a] = rest % length[a];
         rest /= length[a];
     }
-    for (int64_t r = low; r < high; ++r) {
-        /* Places of the row: one step along the last axis, or from the beginning after a carry. */
-        if (r > low && axes && ++at[axes - 1] < length[axes - 1]) {
-            for (int64_t v = 0; v < views; ++v)
-                row[v] += view[v * width + V_AXES + axes - 1];
-        } else {
-            if (r > low)
-                for (int64_t a = axes - 1; a > 0 && at[a] == length[a]; --a)
-                    at[a] = 0, ++at[a - 1];
-            for (int64_t v = 0; v < views; ++v) {
-                const int64_t *w = view + v * width;
-                row[v] = base[v] + w[V_GROUP] * (r / group);
-                for (int64_t a = 0; a < axes; ++a)
-                    row[v] += at[a] * w[V_AXES + a];
-            }
+    for (int64_t r = low; r < high; r += batch) {
+        batch = s[BATCH] < high - r ? s[BATCH] : high - r;
+        if (axes && length[axes - 1] - at[axes - 1] < batch)
+            batch = length[axes - 1] - at[axes - 1];
+        if (group - r % group < batch)
+            batch = group - r % group;
+        for (int64_t v = 0; v < views; ++v) {
+            const int64_t *w = view + v * width;
+            row[v] = base[v];
+            if (w[V_OWN])
+                continue;
+            row[v] += w[V_GROUP] * (r / group);
+            for (int64_t a = 0; a < axes; ++a)
+                row[v] += at[a] * w[V_AXES + a];
         }
-        if (s[GROUP] && r > low && r % group == 0)
-            for (int64_t v = 0; v < views; ++v) {
-                /* a new group need not begin with a carry */
-                const int64_t *w = view + v * width;
-                row[v] = base[v] + w[V_GROUP] * (r / group);
-                for (int64_t a = 0; a < axes; ++a)
-                    row[v] += at[a] * w[V_AXES + a];
-            }
-        const int64_t *op = ops;
+        const int64_t *op = phases;
         for (int64_t p = 0; p < s[PHASES]; ++p) {
-            const int64_t nblock = phases[2 * p], nrow = phases[2 * p + 1];
-            const int64_t *end = op;
-            if (p == 0 && r % group != 0) { /* skip the operations of a group's beginning */
-                for (int64_t k = 0; k < nblock + nrow; ++k)
-                    op += 3 + 2 * op[2];
+            const int64_t nblock = op[P_BLOCK], nrow = op[P_ROW], nviews = op[P_VIEWS], nfixed = op[P_FIXED];
+            const int64_t *moving = op + PHASE, *here = moving + nviews, *end = here + nfixed;
+            op = end;
+            if (p == 0 && r % group != 0) { /* the operations of a group's beginning */
+                op = skip(op, nblock + nrow);
                 continue;
             }
             if (nblock) {
-                for (int64_t c = first; c < last; c += block) {
-                    for (int64_t v = 0; v < views; ++v)
-                        reg[v] = row[v] + c * view[v * width + V_COL];
-                    end = run(op, nblock, reg, (nnm_idx)(last - c < block ? last - c : block));
+                for (int64_t k = 0; k < fixed; ++k)
+                    reg[views + k] = scratch + place[2 * k];
+                for (int64_t b = 0; b < (p ? batch : 1); ++b) {
+                    for (int64_t k = 0; b && k < nfixed; ++k)
+                        reg[here[k]] += place[2 * (here[k] - views) + 1];
+                    for (int64_t c = first; c < last; c += block) {
+                        for (int64_t k = 0; k < nviews; ++k) {
+                            const int64_t v = moving[k];
+                            reg[v] = row[v] + b * step[v] + c * view[v * width + V_COL];
+                        }
+                        end = run(op, nblock, reg, (nnm_idx)(last - c < block ? last - c : block));
+                    }
                 }
                 if (first == last)
-                    for (int64_t k = 0; k < nblock; ++k)
-                        end += 3 + 2 * end[2];
+                    end = skip(op, nblock);
+                op = end;
             }
             if (nrow) {
                 for (int64_t v = 0; v < views; ++v)
                     reg[v] = row[v];
-                end = run(end, nrow, reg, 1);
+                for (int64_t k = 0; k < fixed; ++k)
+                    reg[views + k] = scratch + place[2 * k];
+                op = run(op, nrow, reg, (nnm_idx)batch);
             }
-            op = end;
         }
+        /* the place of the next batch */
+        if (axes)
+            at[axes - 1] += batch;
+        for (int64_t a = axes - 1; a > 0 && at[a] == length[a]; --a)
+            at[a] = 0, ++at[a - 1];
     }
 }

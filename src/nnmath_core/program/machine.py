@@ -29,6 +29,9 @@ __all__ = ["emit_group"]
 L1 = 32768
 """Bytes that the blocks of one operation sequence may take."""
 LONGEST_BLOCK = 1024
+BATCH_BYTES = 1 << 18
+"""What the rows of a batch may take in the second-level cache."""
+LARGEST_BATCH = 64
 CHEAP = 1.0
 """Cost up to which an operation runs again instead of being kept."""
 CHUNKS = 8
@@ -240,8 +243,8 @@ class _Writer:
             self._new_view(key, view, (0,) * len(self.row_space), 0, 0, False)
         return self.views[key]
 
-    def _row_place(self) -> Fixed:
-        place = Fixed(nbytes=16)
+    def _row_place(self, nbytes: int) -> Fixed:
+        place = Fixed(nbytes=nbytes, stride=nbytes)
         self.fixed.append(place)
         return place
 
@@ -255,7 +258,11 @@ class _Writer:
         self.buffers: dict[Node, Moving] = {}
         for m in self.g.members:
             if self._is_row(m):
-                self.row_places[m] = self._row_output(m) if m in self.written else self._row_place()
+                self.row_places[m] = (
+                    self._row_output(m)
+                    if m in self.written
+                    else self._row_place(m.write.view.dtype.itemsize)
+                )
             elif m in self.stored:
                 itemsize = m.write.view.dtype.itemsize
                 self.buffers[m] = Moving(stride=itemsize, own=True, axes=(0,) * len(self.row_space))
@@ -264,7 +271,7 @@ class _Writer:
         for number in range(PROLOGUE, last + 1):
             self._write_phase(number)
         for phase in self.phases:  # an operation on a row can come from the phase behind
-            phase.row = joined(phase.row, single=True, facts=self._known())
+            phase.row = joined(phase.row, self._known())
         self._emit()
 
     def _row_output(self, m: Node) -> Moving:
@@ -292,16 +299,12 @@ class _Writer:
                 self._fold(m, number, here)
         for m in self.g.members:
             if self._is_row(m) and m.folded is None and self.phase[m] == number:
-                args = [self._row_operand(a) for a in m.reads]
-                place = self.row_places[m]
-                size = [a.view.dtype.itemsize for a in m.reads]
+                args = [*(self._row_operand(a) for a in m.reads), self.row_places[m]]
                 phase.row.append(
-                    Operation(
-                        m.step.object.loop, [*args, place], [*size, m.write.view.dtype.itemsize]
-                    )
+                    Operation(m.step.object.loop, args, [self._along_rows(p) for p in args])
                 )
         phase.order = phase.block
-        phase.block = joined(phase.block, single=False, facts=self._known())
+        phase.block = joined(phase.block, self._known())
         allocate(phase.block, self.blocks)
 
     def _known(self) -> Known:
@@ -322,6 +325,12 @@ class _Writer:
                 if p in self.again:
                     need.add(p)
         return need
+
+    def _along_rows(self, place: Place) -> int:
+        """Bytes from one row to the next of a value of the rows."""
+        if isinstance(place, Moving):
+            return place.axes[-1] if place.axes else 0
+        return place.stride
 
     def _row_operand(self, a: Access) -> Place:
         p = self.made.get(a.view.buffer)
@@ -398,17 +407,22 @@ class _Writer:
             phase.block.append(Operation(what.column.step, [*args, target], [*sizes, itemsize]))
             return
         fold = what.row
-        accumulator: Place = self._row_place() if fold.finish else self.row_places[m]
+        accumulator: Place = self._row_place(16) if fold.finish else self.row_places[m]
         clear = loops.copy_bytes(len(fold.start))
         self.phases[number - 1].row.append(
-            Operation(clear, [self._constant(fold.start), accumulator], [0, len(fold.start)])
+            Operation(
+                clear,
+                [self._constant(fold.start), accumulator],
+                [0, self._along_rows(accumulator)],
+            )
         )
         args = places if fold.two else [accumulator, *places]
         sizes = strides if fold.two else [0, *strides]
         phase.block.append(Operation(fold.step, [*args, accumulator], [*sizes, 0]))
         if fold.finish:
+            place = self.row_places[m]
             phase.row.append(
-                Operation(fold.finish, [accumulator, self.row_places[m]], [16, itemsize])
+                Operation(fold.finish, [accumulator, place], [16, self._along_rows(place)])
             )
 
     # ------------------------------------------------------------------------------------------ sums over rows
@@ -493,21 +507,19 @@ class _Writer:
         )
         block = max(64, min(LONGEST_BLOCK, L1 // max(per_entry, 1) // 64 * 64))
         block = min(block, max(self.cols, 1))
+        batch = self._batch()
         offset = 0
         places: list[int] = []
         numbered: list[Fixed] = []
         for f in (*self.fixed, *self.blocks):
-            size = f.nbytes * (block if f.block else 1)
-            if f.block:
-                offset = -(-offset // 64) * 64
-            places.append(offset)
+            places += [offset, 0 if f.block else f.nbytes]
             numbered.append(f)
-            offset += -(-size // 16) * 16
+            offset += _lines(f.nbytes * (block if f.block else batch))
         for v in self.buffers.values():
-            offset = -(-offset // 64) * 64
             v.offset = offset
-            offset += v.stride * self.cols
-        thread_bytes = -(-max(offset, 64) // 64) * 64
+            v.axes = (*v.axes[:-1], _lines(v.stride * self.cols)) if v.axes else ()
+            offset += batch * _lines(v.stride * self.cols)
+        thread_bytes = max(offset, 64)
         views = list(self.views.values())
         for k, v in enumerate(views):
             v.number = k
@@ -527,8 +539,8 @@ class _Writer:
         elif not self.group_rows:
             quantum = max(1, 1024 // max(self.cols, 1))
         ints: list[int] = [
-            len(self.row_space), self.cols, rows, block, self.group_rows, split, quantum, thread_bytes, len(views),
-            len(numbered), len(self.phases), *self.row_space,
+            len(self.row_space), self.cols, rows, block, batch, self.group_rows, split, quantum, thread_bytes,
+            len(views), len(numbered), len(self.phases), *self.row_space,
         ]  # fmt: skip
         shift = len(self.reads)
         for v in views:
@@ -536,8 +548,10 @@ class _Writer:
             ints += [0 if v.own else ref, v.offset, int(v.own), v.stride, v.group, *v.axes]
         ints += places
         for p in self.phases:
-            ints += [len(p.block), len(p.row)]
-        for p in self.phases:
+            used = dict.fromkeys(a for op in p.block for a in op.args)
+            moving = [a.number for a in used if isinstance(a, Moving)]
+            of_rows = [a.number for a in used if isinstance(a, Fixed) and not a.block]
+            ints += [len(p.block), len(p.row), len(moving), len(of_rows), *moving, *of_rows]
             for op in (*p.block, *p.row):
                 ints += [op.loop.address, op.loop.data, len(op.args)]
                 for a, s in zip(op.args, op.strides, strict=True):
@@ -558,6 +572,25 @@ class _Writer:
             note=" ".join(names),
         )
         self._finish()
+
+    def _batch(self) -> int:
+        """How many rows are worked on together: operations on their values are done for all of them at once."""
+        operations = [op for p in self.phases for op in p.row]
+        if not operations or not self.row_space:
+            return 1
+        for op in operations:
+            for k, a in enumerate(op.args):
+                if not isinstance(a, Moving):
+                    continue
+                itemsize = (
+                    self.writes[a.ref] if a.ref >= 0 else self.reads[-1 - a.ref]
+                ).dtype.itemsize
+                written = k >= len(op.args) - op.outputs
+                if a.axes[-1] != itemsize and (written or a.axes[-1]):
+                    return 1
+        row = self.cols * sum(abs(v.stride) for v in self.views.values())
+        most = min(LARGEST_BATCH, BATCH_BYTES // max(row, 1), int(self.row_space[-1]))
+        return max(1, most)
 
     def _in_place(self) -> list[tuple[int, int]]:
         """Outputs that may take the memory of an operand: entry by entry, written after the last read."""
@@ -584,6 +617,11 @@ class _Writer:
                 ):  # fmt: skip
                     pairs.append((a.ref, -1 - c.ref))
         return pairs
+
+
+def _lines(nbytes: int) -> int:
+    """Whole lines of the cache."""
+    return -(-nbytes // 64) * 64
 
 
 def _dense(lengths: Sequence[int]) -> tuple[int, ...]:

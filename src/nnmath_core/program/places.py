@@ -36,10 +36,10 @@ class Moving(Place):
 
 @dataclass(eq=False)
 class Fixed(Place):
-    """A block of entries, or a value of a row."""
+    """A block of entries, or a value for each row of a batch."""
 
     nbytes: int = 16
-    """Of a row value; of a block, those of one entry."""
+    """Of one entry."""
     block: bool = False
 
 

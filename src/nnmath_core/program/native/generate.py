@@ -52,7 +52,7 @@ __all__ = ["generate"]
 def generate(run: Run) -> bytes | None:
     """The machine code of a run, None where it needs more registers than there are."""
     run = expanded(run)
-    for unroll in (1,) if run.single else (4, 2, 1):
+    for unroll in (4, 2, 1):
         try:
             return _Function(run, unroll).finished()
         except _NoRegisterError:
@@ -116,26 +116,22 @@ class _Function:
         streams = [k for k, a in enumerate(run.args) if a.kind in ("stream", "output")]
         pointers = list(_POINTERS)
         for step in run.instructions:
-            if step.name == "hot":
-                self.labels.setdefault(step.reads, pointers.pop())
-        if not run.single:
-            self.pointers = dict(zip(streams, pointers, strict=False))
+            if step.name == "hot" and step.reads not in self.labels:
+                if not pointers:
+                    raise _NoRegisterError
+                self.labels[step.reads] = pointers.pop()
+        self.pointers = dict(zip(streams, pointers, strict=False))
         saved = [r for r in (*self.pointers.values(), *self.labels.values()) if r in SAVED]
         for r in saved:
             asm.code += bytes([0x41, 0x50 | r & 7]) if r > 7 else bytes([0x50 | r])
         for k, r in self.pointers.items():
             asm.plain(0x8B, r, Memory(RDI, offset=8 * k))
-        if not run.single:
-            asm.plain(0x8B, RSI, Memory(RSI))
+        asm.plain(0x8B, RSI, Memory(RSI))
         self._find_labels()
         self._spread()
         self._start()
         self._division()
-        if run.single:
-            self._bits_of_tail(1)
-            self._body(0, masked=True)
-        else:
-            self._loops()
+        self._loops()
         self._close()
         asm.code += b"\xc5\xf8\x77"  # vzeroupper
         for r in reversed(saved):
@@ -196,8 +192,6 @@ class _Function:
 
     def _division(self) -> None:
         """Reciprocals of what divides all entries; divisors without an exact enough one go by the slow way."""
-        if self.run.single:
-            return
         asm = self.asm
         far = 1e150 if self.run.double else 1e18
         for step in self.run.instructions:
@@ -298,13 +292,6 @@ class _Function:
         asm.plain(0xB6, RCX, RCX, escape=b"\x0f", wide=False)
         asm.vex(0x92, _TAIL, 0, RCX)
 
-    def _bits_of_tail(self, bits: int) -> None:
-        asm = self.asm
-        asm.plain(0xC7, 0, RCX, wide=False)
-        asm.code += struct.pack("<i", bits)
-        asm.vex(0x92, _TAIL, 0, RCX)
-        asm.plain(0x33, RAX, RAX, wide=False)
-
     def _body(self, start: int, *, masked: bool) -> None:
         """All instructions, for each of the vectors."""
         self.masked = masked
@@ -353,10 +340,6 @@ class _Function:
             return self.pointers[k]
         self.asm.plain(0x8B, RCX, Memory(RDI, offset=8 * k))
         return RCX
-
-    def place(self, k: int) -> Memory:
-        """Where an arg begins."""
-        return Memory(self._pointer(k))
 
     def _at(self, k: int, u: int) -> Memory:
         size = 1 if self.run.args[k].mask else self.asm.size

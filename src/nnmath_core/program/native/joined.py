@@ -8,6 +8,8 @@ and where the system gives no memory that executes, operations stay as they are.
 from __future__ import annotations
 
 import functools
+import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -58,7 +60,7 @@ class Facts(Protocol):
 @functools.cache
 def available() -> bool:
     """Whether loops can be generated here."""
-    if _cpu.selected() != "v4":
+    if _cpu.selected() != "v4" or sys.platform == "win32":  # where functions are called otherwise
         return False
     try:
         Code(b"\xc3")
@@ -69,8 +71,6 @@ def available() -> bool:
 
 def joined(
     operations: Sequence[Operation],
-    *,
-    single: bool,
     facts: Facts,
 ) -> list[Operation]:
     """The operations with runs of them joined.
@@ -79,8 +79,6 @@ def joined(
     ----------
     operations : sequence of Operation
         Of one phase. No place is written twice, apart from accumulators and outputs.
-    single : bool
-        Whether they work on one entry.
     facts : Facts
         About places.
     """
@@ -90,10 +88,10 @@ def joined(
     run: list[Operation] = []
     dtype = ""
     for k, op in enumerate([*operations, None]):
-        kind = None if op is None else _kind(op, single, facts)
+        kind = None if op is None else _kind(op, facts)
         if run and (kind is None or (kind and dtype and kind != dtype)):
             later = {id(a) for o in operations[k:] for a in o.args}
-            out += _made(run, dtype, later, single, facts)
+            out += _made(run, dtype, later, facts)
             run, dtype = [], ""
         if kind is None:
             if op is not None:
@@ -105,25 +103,26 @@ def joined(
     return out
 
 
-def _kind(op: Operation, single: bool, facts: Facts) -> str | None:
+def _kind(op: Operation, facts: Facts) -> str | None:
     """The letter of the type in which an operation computes, "" for masks alone, None if it cannot join."""
     name, dtype = op.loop.name, op.loop.dtype
     if _one_hot(op, facts):
         return ""
-    if dtype == "?" and name in MASKED:
+    logical = name.startswith("logical_")
+    if logical != (dtype == "?"):  # of numbers it is another loop
+        return None
+    if logical:
         size, kind = 1, ""
     elif dtype in SIZES:
         size, kind = SIZES[dtype], dtype
     else:
         return None
     if _folds(op):
-        return kind if not single and op.strides[-2] in (0, size) else None
+        return kind if op.strides[-2] in (0, size) else None
     if name in REDUCTIONS:
-        return kind if not single and all(s in (0, size) for s in op.strides[:-1]) else None
-    if name not in KNOWN or (name == "finish_sum" and not single):
+        return kind if all(s in (0, size) for s in op.strides[:-1]) else None
+    if name not in KNOWN:
         return None
-    if single:
-        return kind
     masked = MASKED.get(name, (False,) * (len(op.args) - 1))
     for s, mask in zip(op.strides, masked, strict=False):
         if s not in (0, 1 if mask else size):
@@ -154,25 +153,29 @@ def _one_hot(op: Operation, facts: Facts) -> tuple[int, int] | None:
     return None
 
 
+def _gains(op: Operation) -> bool:
+    """Whether an operation by itself is faster as a generated loop: functions without calls, folds of a ufunc."""
+    return op.loop.name in COMPOSITIONS or _folds(op)
+
+
 def _made(
     run: list[Operation],
     dtype: str,
     later: set[int],
-    single: bool,
     facts: Facts,
 ) -> list[Operation]:
     """One operation for a run; two or more where it is too long for the registers."""
-    if len(run) < 2 or not dtype:
+    if not dtype or (len(run) == 1 and not _gains(run[0])):
         return run
-    made = _one(run, dtype, later, single, facts)
+    made = _one(run, dtype, later, facts)
     if made is not None:
         return [made]
     half = len(run) // 2
     first, second = run[:half], run[half:]
     read = later | {id(a) for o in second for a in o.args}
     return [
-        *_made(first, dtype, read, single, facts),
-        *_made(second, dtype, later, single, facts),
+        *_made(first, dtype, read, facts),
+        *_made(second, dtype, later, facts),
     ]
 
 
@@ -180,7 +183,6 @@ def _one(
     run: list[Operation],
     dtype: str,
     later: set[int],
-    single: bool,
     facts: Facts,
 ) -> Operation | None:
     places: list[
@@ -203,8 +205,7 @@ def _one(
         if x is not None:
             return "number", x
         if (id(place), mask) not in loaded:
-            pair = op.loop.name == "finish_sum"
-            kind = "pair" if pair else "stream" if single or op.strides[k] else "spread"
+            kind = "stream" if op.strides[k] else "spread"
             loaded[id(place), mask] = "arg", len(args)
             args.append(Arg(kind, mask))
             places.append((place, op.strides[k]))
@@ -235,9 +236,9 @@ def _one(
             masked = MASKED.get(name, (False,) * (len(op.args) - 1))
             reads = tuple(read(op, k, masked[k]) for k in range(len(op.args) - 1))
         stored = -1
-        if single or not facts.internal(target) or id(target) in later:
+        if not facts.internal(target) or id(target) in later:
             stored = len(made)
-            made.append(Arg("output", name in MASKS, not single and facts.past(target)))
+            made.append(Arg("output", name in MASKS, facts.past(target)))
             writes.append((target, op.strides[-1]))
         known[id(target)] = "value", i
         steps.append((name, reads, stored, -1))
@@ -250,7 +251,7 @@ def _one(
         )
         for name, reads, stored, into in steps
     )
-    code = _code(Run(dtype == "d", (*args, *made), instructions, single))
+    code = _code(Run(dtype == "d", (*args, *made), instructions))
     if code is None:
         return None
     cost = sum(op.loop.cost for op in run)
@@ -264,8 +265,17 @@ def _one(
     )
 
 
-@functools.lru_cache(maxsize=512)
+_codes: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()
+"""By what they do, written out: 0 and -0 are equal, and are not the same number."""
+
+
 def _code(run: Run) -> Code | None:
-    """The machine code of a run; the same run of another program has the same."""
-    code = generate(run)
-    return None if code is None else Code(code)
+    """The machine code of a run; the same run of another program has the same as long as one of them lives."""
+    key = repr(run)
+    found = _codes.get(key)
+    if found is None:
+        code = generate(run)
+        if code is None:
+            return None
+        found = _codes[key] = Code(code)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nnmath_core.program.native.assembler import Assembler, Literal, Memory
+from nnmath_core.program.native.assembler import Assembler, Literal
 
 __all__ = ["DIRECT", "FUSED", "MASKED", "MASKS", "RECIPES", "REDUCTIONS", "Operand"]
 
@@ -48,9 +48,6 @@ class Writer(Protocol):
 
     def operand(self, u: int, x: Operand, *, register: bool = True) -> Any:
         """The register of an operand; a number may stay where it is."""
-
-    def place(self, k: int) -> Memory:
-        """Where an arg begins."""
 
     def hot(self, label: Operand, column: Operand) -> int:
         """The register that holds, in all lanes, which column of this step is the label's; no column, elsewhere."""
@@ -283,19 +280,8 @@ def _hot(f: Writer, u: int, out: int, label: Operand, column: Operand) -> None:
     )
 
 
-def _finish_sum(f: Writer, u: int, out: int, a: Operand) -> None:
-    """The two doubles of a sum as one number."""
-    at = f.place(int(a[1]))
-    f.asm.evex(0x10, out, 0, at, prefix=3, wide=True, length=0)
-    low = Memory(at.base, offset=8)
-    f.asm.evex(ADD, out, out, low, prefix=3, wide=True, length=0)
-    if not f.asm.double:
-        f.asm.evex(0x5A, out, out, out, prefix=3, wide=True, length=0)
-
-
 RECIPES: dict[str, Recipe] = {
     "copy": _copy,
-    "finish_sum": _finish_sum,
     "scalef": _scalef,
     "copysign": _copysign,
     "least": _least,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnmath_core.program.native.compositions import COMPOSITIONS, Composer
-from nnmath_core.program.native.recipes import Operand
+from nnmath_core.program.native.recipes import MASKS, Operand
 
 __all__ = ["Arg", "Instruction", "Run", "expanded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """An operand in memory: a "stream" of entries, one for all ("spread"), "pair", "output", or an accumulator.
+    """An operand in memory: a "stream" of entries, one for all ("spread"), an "output", or an accumulator.
 
-    A pair is what a sum leaves, {high, low}; a "label" and a "ramp" are integers, of which one instruction makes a
+    A "label" and a "ramp" are integers, of which one instruction makes a
     mask. Accumulators ("sum", "wide", which is kept in double, "max", "min") are read and written. ``mask``: entries
     are bytes of bools.
     ``past``: the output goes past the caches, where its place allows it.
@@ -38,12 +38,11 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Instructions in order, on float64 (``double``) or float32; ``single``: on one entry, for values of a row."""
+    """Instructions in order, on float64 (``double``) or float32."""
 
     double: bool
     args: tuple[Arg, ...]
     instructions: tuple[Instruction, ...]
-    single: bool = False
 
 
 def expanded(run: Run) -> Run:
@@ -74,7 +73,8 @@ def expanded(run: Run) -> Run:
         )
         values.append(value)
         if step.stores and len(out) == before:  # stored where it was stored, not earlier
-            out.append(Instruction("copy", (value,), step.stores))
+            name, reads = ("logical_or", (value,) * 2) if step.name in MASKS else ("copy", (value,))
+            out.append(Instruction(name, reads, step.stores))
         elif step.stores:
             out[-1] = Instruction(out[-1].name, out[-1].reads, step.stores)
-    return Run(run.double, run.args, tuple(out), run.single)
+    return Run(run.double, run.args, tuple(out))
