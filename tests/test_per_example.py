@@ -89,3 +89,68 @@ def test_bad_input_says_what_is_wrong(maker):
         maker(loss, chunk_size=0)
     with pytest.raises(TypeError, match="`f`"):
         maker(3)
+
+
+# ---------------------------------------------------------------------------------------------- norms, compiled
+@pytest.fixture
+def compiled_norms(monkeypatch):
+    """Compile whatever can be; the calls that were made without."""
+    from nnmath_core.program import example_norms
+
+    without = []
+    over = example_norms.over_examples
+
+    def counted(*args):
+        f = over(*args)
+
+        def g(*batch):
+            if args[-1] is example_norms._length:
+                without.append(len(batch[-1]))
+            return f(*batch)
+
+        return g
+
+    monkeypatch.setattr(example_norms, "LARGE", -1)
+    monkeypatch.setattr(example_norms, "over_examples", counted)
+    return without
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_compiled_norms_are_those_of_the_gradients(dtype, chunk_size, compiled_norms):
+    w, x, y = data(dtype)
+    got = nm.per_example_norms(loss, chunk_size=chunk_size)(w, x, y)
+    want = [np.sqrt(sum(np.sum(np.square(v)) for v in g.values())) for g in one_by_one(w, x, y)]
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, want, rtol=64 * np.finfo(dtype).eps)
+    assert compiled_norms == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squares_that_leave_the_range_are_computed_again(dtype, compiled_norms):
+    scale = np.array([1.0, 0.0, 1e-30, 1e30, np.inf, np.nan, 2.0], dtype)
+    if dtype == np.float64:
+        scale[2:4] = 1e-200, 1e200
+    w = np.array([3.0, 4.0], dtype)
+    got = nm.per_example_norms(lambda w, s: (w @ np.array([3.0, 4.0], dtype)) * s)(w, scale)
+    np.testing.assert_allclose(got, 5 * scale, rtol=8 * np.finfo(dtype).eps)
+    assert compiled_norms == [5]  # all but the first and the last
+
+
+def test_norms_of_what_cannot_be_compiled_are_found_without(compiled_norms):
+    w, x, y = data()
+
+    def total(v):  # v is traced and captured
+        return nm.per_example_norms(lambda w, a: (np.tanh(w * v["m"]) @ a).sum())(
+            w["m"].T, x["a"]
+        ).sum()
+
+    got = nm.grad(lambda t: total({"m": t * w["m"].T}))(1.0)
+    np.testing.assert_allclose(got, slope(total, w["m"].T), rtol=1e-6)
+    assert compiled_norms
+    with pytest.raises(ShapeError, match="one length"):
+        nm.per_example_norms(loss)(w, x, y[:3])
+
+
+def slope(f, m, h=1e-6):
+    return (f({"m": (1 + h) * m}) - f({"m": (1 - h) * m})) / (2 * h)

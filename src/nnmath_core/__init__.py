@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     from nnmath_core.autodiff.ops.low_rank import LowRank
     from nnmath_core.autodiff.ops.sparse_matrix import SparseMatrix
     from nnmath_core.autodiff.ops.update import at
-    from nnmath_core.autodiff.per_example import per_example_grad, per_example_norms
+    from nnmath_core.autodiff.per_example import per_example_grad
     from nnmath_core.autodiff.primitive import Primitive
     from nnmath_core.autodiff.transforms import (
         ggnvp,
@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     from nnmath_core.plot.graph import graph
     from nnmath_core.program import Compiled, Plan, Program, compile, linearize, stage
     from nnmath_core.program.embed import get_include
+    from nnmath_core.program.example_norms import per_example_norms
     from nnmath_core.program.show import trace_shapes
     from nnmath_core.program.sparse import (
         hessian_sparsity,
@@ -227,10 +228,7 @@ _HOMES = {
     "autodiff.jet": ("jet",),
     "autodiff.ops.low_rank": ("LowRank",),
     "autodiff.ops.update": ("at",),
-    "autodiff.per_example": (
-        "per_example_grad",
-        "per_example_norms",
-    ),
+    "autodiff.per_example": ("per_example_grad",),
     "autodiff.primitive": ("Primitive",),
     "autodiff.ops.sparse_matrix": ("SparseMatrix",),
     "autodiff.transforms": (
@@ -291,6 +289,7 @@ _HOMES = {
         "stage",
     ),
     "program.embed": ("get_include",),
+    "program.example_norms": ("per_example_norms",),
     "program.show": ("trace_shapes",),
     "program.sparse": (
         "hessian_sparsity",

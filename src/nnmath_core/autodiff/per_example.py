@@ -1,4 +1,4 @@
-"""Gradients of each example of a batch, and their norms."""
+"""Gradients of each example of a batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from nnmath_core._ext._autodiff import dtype_of, shape_of
 from nnmath_core._ext._tree import flatten, unflatten
 from nnmath_core.autodiff.jacobian import chunks, joined_rows
 from nnmath_core.autodiff.ops.index import slice_p
-from nnmath_core.autodiff.ops.join import stack
-from nnmath_core.autodiff.ops.norms import norm
-from nnmath_core.autodiff.ops.shape import ravel
 from nnmath_core.autodiff.transforms import ArgNums, grad, require_argnums, vmap
 from nnmath_core.autodiff.tree import tree_map
 from nnmath_core.checks import require_callable, require_positive_int, sentence
 from nnmath_core.errors import ShapeError
 
-__all__ = ["per_example_grad", "per_example_norms"]
+__all__ = ["over_examples", "per_example_grad"]
 
 
 def per_example_grad(
@@ -59,68 +56,17 @@ def per_example_grad(
     array([[2., 0.],
            [0., 4.]])
     """
-    return _over_examples("per_example_grad", f, argnums, chunk_size, lambda g: g)
+    return over_examples("per_example_grad", f, argnums, chunk_size, lambda g: g)
 
 
-def per_example_norms(
-    f: Callable[..., Any], argnums: ArgNums = 0, *, chunk_size: int | None = None
-) -> Callable[..., Any]:
-    r"""Euclidean norm of the gradient of each example of a batch.
-
-    .. math:: \left\| \frac{\partial f(p, x_i)}{\partial p} \right\|_2, \qquad i = 1, \ldots, n,
-
-    over all parameters together.
-
-    Parameters
-    ----------
-    f : callable
-        ``f(params, *example)``: the scalar loss of one example.
-    argnums : int or sequence of int, default 0
-        The arguments to differentiate, as in `per_example_grad`.
-    chunk_size : int, optional
-        Examples whose gradients are in memory at once; all of them by default.
-
-    Returns
-    -------
-    callable
-        ``norms(params, *batch)``: array of shape (n,). Its own gradient where a norm is 0 is 0.
-
-    Raises
-    ------
-    ShapeError
-        The batches differ in length, or there is none.
-
-    Notes
-    -----
-    Costs one forward and one backward pass for all examples, and the memory of the gradients of one chunk.
-
-    References
-    ----------
-    I. Goodfellow, "Efficient per-example gradient computations", arXiv:1510.01799 (2015).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import nnmath_core as nm
-    >>> norms = nm.per_example_norms(lambda p, x: p["w"] @ x + p["b"])
-    >>> norms({"w": np.ones(2), "b": 0.0}, np.array([[0.0, 0.0], [2.0, 2.0]]))
-    array([1., 3.])
-    """
-
-    def length(g: Any) -> Any:
-        parts = [norm(ravel(x)) for x in flatten(g)[0]]
-        return parts[0] if len(parts) == 1 else norm(stack(parts))
-
-    return _over_examples("per_example_norms", f, argnums, chunk_size, length)
-
-
-def _over_examples(
+def over_examples(
     who: str,
     f: Callable[..., Any],
     argnums: ArgNums,
     chunk_size: int | None,
     of_gradient: Callable[[Any], Any],
 ) -> Callable[..., Any]:
+    """A function of the gradient of each example, for ``who``: ``g(params, *batch)``."""
     require_callable(who, "f", f)
     numbers = require_argnums(who, argnums)
     if chunk_size is not None:
