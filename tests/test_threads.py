@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nnmath_core as nm
@@ -319,11 +320,13 @@ def test_the_barrier_says_how_long_the_others_waited():
 
 
 @several_cpus
-def test_slow_workers_make_runs_serial_for_some_milliseconds():
+def test_runs_that_lose_by_several_threads_make_the_next_ones_serial():
     until_parallel(lambda: _threads.trial(2))
-    _threads.feedback(0.1, 1.0)  # a good run: forgets what was before
+    _threads.feedback(-1.0)  # a good run: forgets what was before
     before = _threads.statistics()
-    _threads.feedback(0.2, 1.0)
+    _threads.feedback(60e-6)
+    assert _threads.statistics()["slow"] == before["slow"]
+    _threads.feedback(60e-6)  # more than a tenth of a millisecond in a row
     assert _threads.trial(2)[0] == 1
     after = _threads.statistics()
     assert (after["slow"], after["resting"]) == (before["slow"] + 1, before["resting"] + 1)
@@ -331,40 +334,45 @@ def test_slow_workers_make_runs_serial_for_some_milliseconds():
 
 
 @several_cpus
-def test_the_rest_doubles_while_workers_stay_slow_and_ends():
-    def rest():
-        _threads.feedback(0.5, 1.0)
+def test_a_rest_is_sixteen_times_as_long_as_what_was_lost():
+    def rest(lost):
+        _threads.feedback(lost)
         begin = time.monotonic()
         resting = _threads.statistics()["resting"]
         while _threads.trial(2) and _threads.statistics()["resting"] > resting:
             resting = _threads.statistics()["resting"]
         return time.monotonic() - begin
 
-    _threads.feedback(0.0, 1.0)
-    lengths = [rest() for _ in range(10)]
-    # 4 ms, doubled each time up to 64: a rest may end late on a busy machine, but not early
-    assert all(s > 1e-3 * ms for s, ms in zip(lengths, (3, 7, 15, 31, *6 * [63]), strict=True))
-    assert min(lengths[5:]) < 0.127  # without an end of the doubling all of them were longer
-    _threads.feedback(0.0, 1.0)
-    assert rest() < lengths[5]  # a good run, and it begins anew
+    _threads.feedback(-1.0)
+    lost = (0.5e-3, 2e-3, 8e-3, 2e-3)
+    lengths = [rest(s) for s in lost]
+    # it may end late on a busy machine, but not early
+    assert all(length > 15 * s for length, s in zip(lengths, lost, strict=True))
+    assert rest(10.0) < 160  # two seconds at most
 
 
-@pytest.mark.parametrize(
-    ("waited", "total"),
-    [
-        (0.0, 0.0),
-        (1.0, 0.0),
-        (1.0, -1.0),
-        (-1.0, 1.0),
-        (0.1, 1.0),
-        (float("nan"), 1.0),
-        (1.0, float("nan")),
-    ],
-)
-def test_feedback_of_good_runs_and_of_no_run_is_no_reason_to_rest(waited, total):
+@pytest.mark.parametrize("lost", [0.0, -1.0, 50e-6, float("nan"), float("-inf")])
+def test_feedback_of_good_runs_is_no_reason_to_rest(lost):
+    _threads.feedback(-1.0)
     before = _threads.statistics()["slow"]
-    _threads.feedback(waited, total)
+    _threads.feedback(lost)
     assert _threads.statistics()["slow"] == before
+    _threads.feedback(-1.0)
+
+
+@several_cpus
+def test_a_plan_learns_how_long_it_takes_alone_and_is_shared_again():
+    x = np.random.default_rng(0).standard_normal((400, 2000))
+    f = nm.compile(lambda x: np.tanh(x) * np.exp(x))
+    with nm.threads(2):
+        f(x)
+        before = _threads.statistics()
+        f(x)
+        after = _threads.statistics()
+        assert after["runs"] == before["runs"]  # the second run asks for one thread
+        until_parallel(
+            lambda: (f(x), _threads.statistics()["parallel"] - after["parallel"] + 1)[1:]
+        )
 
 
 @several_cpus

@@ -35,13 +35,16 @@ cdef extern from "plan/nnm_plan.h":
         const char *kind
         void *object
         int64_t body
+    ctypedef struct nnm_past:
+        double alone
+        unsigned int turns
     ctypedef struct nnm_program:
         int64_t ninstr, nslots, arena
         nnm_instr *instr
         int threads
         double seconds
         int products
-        double *usual
+        nnm_past *past
         char *const *constants
         nnm_frames *frames
     ctypedef struct nnm_frame:

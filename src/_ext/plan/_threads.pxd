@@ -18,7 +18,7 @@ cdef extern from "plan/pool.h":
         double (*now)() noexcept nogil
         int (*threads_get)() noexcept nogil
         void (*threads_set)(int n) noexcept nogil
-        void (*feedback)(double waited, double total) noexcept nogil
+        void (*feedback)(double lost) noexcept nogil
 
 
 cdef inline const nnm_pool_table *pool_table() except NULL:

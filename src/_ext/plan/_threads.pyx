@@ -125,9 +125,9 @@ def statistics():
     return dict(c)
 
 
-def feedback(double waited, double total):
-    """Tell the pool how long the threads of a run waited for each other."""
-    nnm_pool.feedback(waited, total)
+def feedback(double lost):
+    """Tell the pool by how many seconds a run with several threads took longer than one alone."""
+    nnm_pool.feedback(lost)
 
 
 # ------------------------------------------------------------------------------------------------ trials

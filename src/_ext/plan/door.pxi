@@ -44,7 +44,7 @@ cdef class Executable:
     cdef readonly bint donates
     cdef Py_ssize_t nargs                 # of a signature of leaves alone; -1: a tree
     cdef bint one                         # the result is a single leaf
-    cdef double usual                     # see nnm_program
+    cdef nnm_past past
     cdef double *times                    # of the instructions of a timed run
 
     def __cinit__(self, list instructions, Py_ssize_t nslots, Py_ssize_t arena, dict constants, tuple inputs,
@@ -70,8 +70,8 @@ cdef class Executable:
         memset(&self.spare, 0, sizeof(nnm_frames))
         self.c.ninstr, self.c.nslots, self.c.arena, self.c.threads = n, nslots, arena, threads
         self.c.seconds, self.c.constants, self.c.frames = seconds, self.base, &self.spare
-        self.usual = 1.0
-        self.c.usual, self.c.products = &self.usual, 0
+        self.past.alone, self.past.turns = 0.0, 0
+        self.c.past, self.c.products = &self.past, 0
         self.objects, self.blocks, self.constants = [], [], constants
         for slot, x in constants.items():
             a = x

@@ -42,6 +42,12 @@ struct nnm_instr {
     int64_t body;          /* so many instructions behind it are its own: control flow, which runs them itself */
 };
 
+/* What runs of a program have taken; not exact where several threads run it. */
+typedef struct {
+    double alone; /* seconds on one thread; 0: not known */
+    unsigned turns;
+} nnm_past;
+
 struct nnm_program {
     int64_t ninstr;
     nnm_instr *instr;
@@ -50,7 +56,7 @@ struct nnm_program {
     int threads;           /* the most that a run of it may use */
     double seconds;        /* that one thread takes, about */
     int products;          /* some instruction may call BLAS, which must have one thread meanwhile */
-    double *usual;         /* part of a run that its threads wait for each other by themselves; the least seen */
+    nnm_past *past;        /* of its runs */
     char *const *constants; /* for each slot, where the constant is; else NULL */
     struct nnm_frames *frames; /* free ones, see frame.h */
 };

@@ -128,29 +128,38 @@ static void walk(void *arg, int t, int nt)
     nnm_walk(frame, t, nt);
 }
 
+/* A short program learns now and then how long it takes alone, after its first run. */
+static const double SHORT = 20e-3;
+enum { AGAIN = 1024 };
+
+static int learns(const nnm_past *past, double seconds)
+{
+    return past->turns % AGAIN == 1 && (past->alone > 0 ? past->alone : seconds) < SHORT;
+}
+
 void nnm_run_threads(nnm_frame *frame, struct nnm_barrier *barrier, int nt, double seconds)
 {
     const nnm_program *p = frame->program;
+    nnm_past *past = p->past;
     const int most = pool ? pool->threads_get() : 1;
     nt = nt < most ? nt : most;
     if (nt <= 1 && !(pool && p->products)) {
         nnm_walk(frame, 0, 1);
         return;
     }
+    if (nt > 1 && learns(past, seconds))
+        nt = 1;
+    ++past->turns;
     pool->barrier_init(barrier, nt);
     frame->barrier = barrier;
     const double begin = pool->now();
     const int got = pool->run(walk, frame, nt, seconds);
-    if (got <= 1)
+    const double total = pool->now() - begin, alone = past->alone;
+    if (frame->failed || frame->outside)
         return;
-    /* What instructions of one thread make the others wait is no sign of a busy machine. Several threads may run this
-     * plan: a lost update costs nothing. */
-    const double total = pool->now() - begin, waited = pool->barrier_waited(barrier);
-    double usual;
-    __atomic_load(p->usual, &usual, __ATOMIC_RELAXED);
-    if (waited < usual * total) {
-        usual = waited / total;
-        __atomic_store(p->usual, &usual, __ATOMIC_RELAXED);
+    if (got <= 1) { /* faster at once, slower by and by: something else may have run */
+        past->alone = alone > 0 && total > alone ? alone + (total - alone) / 8 : total;
+        return;
     }
-    pool->feedback(waited - usual * total, total);
+    pool->feedback(alone > 0 ? total - alone : pool->barrier_waited(barrier) - total / 3);
 }

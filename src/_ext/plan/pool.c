@@ -32,8 +32,9 @@ static const double BRIEF = 5e-6;            /* a run as short as this is not sh
 static const double WORTH_WAKING = 80e-6;    /* and one as short as this wakes nobody, */
 static const double IN_A_ROW = 200e-6;       /* unless the last one began so recently */
 static const double REST_LATE = 3e-3;        /* serial for this long after workers were late, */
-static const double REST_SLOW = 4e-3;        /* or were slow; twice as long when it happens again, */
-static const double REST_MOST = 64e-3;       /* up to this */
+static const double LOSS = 100e-6;           /* or after runs lost as much by them in a row (to wake them takes half of it): */
+static const double RETURN = 16;             /* so many times what was lost, */
+static const double REST_MOST = 2.0;         /* up to this */
 static const double START = 2e-3;            /* how long the first run waits for its new workers */
 static const double END = 0.1;               /* how long the end of the process waits for them */
 enum { STACK = 4 << 20 };                    /* bytes; some systems give new threads too little for BLAS */
@@ -54,7 +55,7 @@ static struct {
     atomic_int cpus;               /* that the caller's mask allows; 0: not looked yet */
     atomic_int rest_nt;            /* until `rest_end` no run has more threads than this */
     atomic_llong rest_end;         /* nanoseconds; 0: no rest */
-    atomic_llong rest_slow;        /* length of the next rest after slow workers, in nanoseconds */
+    atomic_llong lost;             /* by runs with several threads, one after the other, in nanoseconds */
     atomic_int forked, ended;
     int workers;                   /* of the owner */
     double rest_late;              /* of the owner: the last rest after late workers, 0 when they came since */
@@ -110,19 +111,15 @@ static void rest(int nt, double seconds)
     atomic_store_explicit(&pool.rest_end, nanoseconds(nnm_now() + seconds), memory_order_release);
 }
 
-void nnm_pool_feedback(double waited, double total)
+void nnm_pool_feedback(double lost)
 {
-    if (!(total > 0 && 7 * waited > total)) {
-        atomic_store_explicit(&pool.rest_slow, 0, memory_order_relaxed);
-        return;
+    const double sum = lost > 0 ? lost + 1e-9 * (double)atomic_load_explicit(&pool.lost, memory_order_relaxed) : 0;
+    const int slow = sum >= LOSS;
+    atomic_store_explicit(&pool.lost, slow ? 0 : nanoseconds(sum), memory_order_relaxed);
+    if (slow) {
+        rest(1, RETURN * sum < REST_MOST ? RETURN * sum : REST_MOST);
+        COUNT(slow);
     }
-    const double last = 1e-9 * (double)atomic_load_explicit(&pool.rest_slow, memory_order_relaxed);
-    double next = last > 0 ? 2 * last : REST_SLOW;
-    if (next > REST_MOST)
-        next = REST_MOST;
-    atomic_store_explicit(&pool.rest_slow, nanoseconds(next), memory_order_relaxed);
-    rest(1, next);
-    COUNT(slow);
 }
 
 /* --- CPUs -------------------------------------------------------------------------------------------------------- */

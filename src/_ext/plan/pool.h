@@ -51,11 +51,10 @@ double nnm_now(void);
 int nnm_threads_get(void);
 void nnm_threads_set(int n);
 
-/* Tell the pool that a run with several threads took `total` seconds, of which its threads waited `waited` seconds more
- * than the program itself makes them wait (nnm_barrier_waited, less what is usual for the program). When they waited
- * for more than a seventh of it, something else is using a core, and runs are serial for some milliseconds, longer when
- * it happens again. */
-void nnm_pool_feedback(double waited, double total);
+/* Tell the pool that a run with several threads took `lost` seconds longer than one takes alone (negative: it gained).
+ * When runs in a row have lost a tenth of a millisecond, something else is using a core, and runs are serial for sixteen
+ * times as long. */
+void nnm_pool_feedback(double lost);
 
 typedef struct {
     int (*run)(nnm_job, void *, int, double);
@@ -65,7 +64,7 @@ typedef struct {
     double (*now)(void);
     int (*threads_get)(void);
     void (*threads_set)(int);
-    void (*feedback)(double, double);
+    void (*feedback)(double);
 } nnm_pool_table;
 
 extern const nnm_pool_table nnm_pool;

@@ -14,6 +14,10 @@ from nnmath_core.program.native import Operation
 __all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "allocate"]
 
 
+FAR = 1 << 21
+"""Bytes of an array that does not stay in the second cache."""
+
+
 @dataclass(eq=False, slots=True)
 class Place:
     """A register: a view that moves, or a fixed place in the scratch of the thread."""
@@ -84,6 +88,13 @@ class Known:
             return False
         buffer = self._writes[place.ref].buffer
         return buffer.past and buffer not in self._read
+
+    def far(self, place: Place) -> bool:
+        """Whether a place lies in memory that is more than the second cache holds."""
+        if not isinstance(place, Moving) or place.own:
+            return False
+        view = self._writes[place.ref] if place.ref >= 0 else self._reads[-1 - place.ref]
+        return view.nbytes >= FAR
 
     def _array(self, place: Place) -> Any:
         """The array behind a place, where it is a constant that nobody changes and is read as it is."""

@@ -1,7 +1,7 @@
 """Functions as sequences of the generator's instructions, with the bits of the loops of the vector family.
 
-They follow src/_ext/common/nnm_exp.h and nnm_erf.h step by step; where those build a power of two from bits, an
-instruction scales by it here, rounding once.
+They follow src/_ext/common/nnm_exp.h, nnm_log.h and nnm_erf.h step by step. Where those build a power of two from bits,
+an instruction scales by it here, rounding once, and others take a number apart into exponent and significand.
 """
 
 from __future__ import annotations
@@ -49,6 +49,18 @@ class Composer:
         return self("least", most, self("most", -most, x))
 
 
+# ---------------------------------------------------------------------------------------------- sums and products
+def _two_product(c: Composer, a: Value, b: Value) -> tuple[Operand, Operand]:
+    p = c("multiply", a, b)
+    return p, c("fma", a, b, c("negative", p))
+
+
+def _two_sum(c: Composer, a: Value, b: Value) -> tuple[Operand, Operand]:
+    s = c("add", a, b)
+    v = c("subtract", s, a)
+    return s, c("add", c("subtract", a, c("subtract", s, v)), c("subtract", b, v))
+
+
 # ---------------------------------------------------------------------------------------------- exponentials
 _LOG2_E = 1.4426950408889634
 _TAIL_F32 = 5.00000001e-1, 1.66666667e-1, 4.16664649e-2, 8.33331093e-3, 1.393365e-3, 1.98909908e-4
@@ -87,13 +99,12 @@ def _exp(c: Composer, x: Operand) -> Operand:
 
 
 def _parts(c: Composer, x: Value, low: Value) -> tuple[Operand, Operand, Operand]:
-    """exp(x + low) = (p + rest) 2^n: p, rest and n."""
+    """exp(x - low) = (p + rest) 2^n: p, rest and n."""
     x = c.between(x, c.pick(120.0, 760.0))
     ln2, ln2_low = _ln2(c)
     n = _power(c, x)
     head = c("fma", n, -ln2, x)
-    minus = c("negative", low) if isinstance(low, tuple) else -low
-    tail = c("fma", n, ln2_low, minus)
+    tail = c("fma", n, ln2_low, low)
     r = c("subtract", head, tail)
     lost = c("subtract", c("subtract", head, r), tail)
     p = c("add", r, 1.0)
@@ -124,6 +135,40 @@ def _expm1(c: Composer, x: Operand) -> Operand:
     return c("where", c("less", x, -40.0), -1.0, z)
 
 
+def _exp_times(c: Composer, x: Value, low: Value, factor: Value) -> Operand:
+    """Factor times exp(x - low)."""
+    p, rest, n = _parts(c, x, low)
+    return c("scalef", c("fma", factor, p, c("multiply", factor, rest)), n)
+
+
+def _exp2(c: Composer, x: Operand) -> Operand:
+    z = c.between(x, c.pick(159.0, 1090.0))
+    by = c.pick(12582912.0, 6755399441055744.0)
+    n = c("subtract", c("add", z, by), by)
+    u = c("subtract", z, n)
+    r, lost = _two_product(c, u, 0.69314718055994531)
+    low = c("add", lost, c("multiply", u, c.pick(-1.9046543e-09, 2.3190468138462996e-17)))
+    r2 = c("multiply", r, r)
+    rest = c("add", r, c("fma", r2, _tail(c, r, r2), low))
+    return c("scalef", c("add", rest, 1.0), n)
+
+
+def _sinh(c: Composer, x: Operand) -> Operand:
+    border = c.pick(10.0, 22.0)
+    size = c("absolute", x)
+    half = _half_expm1(c, c("least", border, size))
+    t = c("add", half, half)
+    low = c("multiply", c("add", t, c("quotient", t, c("add", t, 1.0))), 0.5)
+    low = c("where", c("less", size, c.pick(1e-9, 1e-17)), size, low)
+    high = _exp_times(c, size, -0.0, 0.5)
+    return c("copysign", c("where", c("less", size, border), low, high), x)
+
+
+def _cosh(c: Composer, x: Operand) -> Operand:
+    h = _exp_times(c, c("absolute", x), -0.0, 0.5)
+    return c("add", h, c("quotient", 0.25, h))
+
+
 _TANH_F32 = -3.33333329e-1, 1.33331824e-1, -5.38839547e-2, 2.03491984e-2
 _TANH_F64 = (
     -3.3333333333333331e-1, 1.3333333333329434e-1, -5.3968253959152077e-2, 2.186948772571052e-2, -8.8632000249942392e-3,
@@ -142,7 +187,7 @@ def _tanh(c: Composer, x: Operand) -> Operand:
 
 
 def _expit(c: Composer, x: Operand) -> Operand:
-    p, rest, n = _parts(c, c("negative", c("absolute", x)), 0.0)
+    p, rest, n = _parts(c, c("negative", c("absolute", x)), -0.0)
     e = c("scalef", c("add", p, rest), n)
     d = c("add", e, 1.0)
     lost = c("subtract", e, c("subtract", d, 1.0))
@@ -150,12 +195,238 @@ def _expit(c: Composer, x: Operand) -> Operand:
     return c("quotient", c("where", c("greater", x, 0.0), 1.0, above), d)
 
 
+# ---------------------------------------------------------------------------------------------- logarithms
+_LOG_F32 = 6.66666666e-1, 4.00001222e-1, 2.85507786e-1, 2.33316145e-1
+_LOG_F64 = (
+    6.6666666666666697e-1, 3.9999999999898891e-1, 2.8571428626253838e-1, 2.2222211089379496e-1, 1.8182892432536871e-1,
+    1.5331611722055008e-1, 1.4617807153417325e-1,
+)  # fmt: skip
+
+
+def _log_split(c: Composer, x: Value) -> tuple[Operand, Operand]:
+    """The f and k of x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2)."""
+    m, k = c("significand", x), c("exponent", x)
+    above = c("greater_equal", m, c.pick(1.41421353816986083984375, 1.4142135623730951))
+    m = c("where", above, c("multiply", m, 0.5), m)
+    return c("subtract", m, 1.0), c("where", above, c("add", k, 1.0), k)
+
+
+def _log_parts(c: Composer, f: Operand) -> tuple[Operand, Operand, Operand]:
+    """log(1 + f) = f - h + s rest: h, s and rest."""
+    s = c("quotient", f, c("add", f, 2.0))
+    h = c("multiply", c("multiply", f, 0.5), f)
+    z = c("multiply", s, s)
+    tail = c.estrin(z, c("multiply", z, z), _LOG_F64 if c.double else _LOG_F32)
+    return h, s, c("add", h, c("multiply", z, tail))
+
+
+def _log(c: Composer, x: Operand) -> Operand:
+    f, k = _log_split(c, x)
+    h, s, rest = _log_parts(c, f)
+    ln2, ln2_low = _ln2(c)
+    t = c("fma", s, rest, c("multiply", k, ln2_low))
+    y = c("subtract", c("multiply", k, ln2), c("subtract", c("subtract", h, t), f))
+    return c("log_ends", y, x)
+
+
+def _log1p(c: Composer, x: Operand) -> Operand:
+    u = c("add", x, 1.0)
+    f, k = _log_split(c, u)
+    large = c("subtract", 1.0, c("subtract", u, x))
+    small = c("subtract", x, c("subtract", u, 1.0))
+    lost = c("quotient", c("where", c("greater", x, 1.0), large, small), u)
+    near = c("equal", k, 0.0)
+    lost = c("where", near, 0.0, lost)
+    f = c("where", near, x, f)
+    h, s, rest = _log_parts(c, f)
+    ln2, ln2_low = _ln2(c)
+    t = c("fma", s, rest, c("fma", k, ln2_low, lost))
+    y = c("subtract", c("multiply", k, ln2), c("subtract", c("subtract", h, t), f))
+    return c("where", c("equal", x, 0.0), x, c("log_ends", y, u))
+
+
+def _log_of_base(
+    c: Composer, x: Operand, inverse: tuple[float, float], unit: tuple[float, float]
+) -> Operand:
+    """The sum of k unit and log(1 + f) inverse, both in two parts; a unit of 1 has one."""
+    f, k = _log_split(c, x)
+    h, s, rest = _log_parts(c, f)
+    head = c("head", c("subtract", f, h))
+    tail = c("add", c("subtract", c("subtract", f, head), h), c("multiply", s, rest))
+    p = c("multiply", head, inverse[0])
+    low = c("add", c("multiply", c("add", tail, head), inverse[1]), c("multiply", tail, inverse[0]))
+    whole = k
+    if unit != (1.0, 0.0):
+        whole = c("multiply", k, unit[0])
+        low = c("add", low, c("multiply", k, unit[1]))
+    y, lost = _two_sum(c, whole, p)
+    return c("log_ends", c("add", y, c("add", low, lost)), x)
+
+
+def _log2(c: Composer, x: Operand) -> Operand:
+    inverse = (
+        (float.fromhex("0x1.71547652p+0"), 1.6751713164886512e-10)
+        if c.double
+        else (1.4423828125, 3.1222839e-4)
+    )
+    return _log_of_base(c, x, inverse, (1.0, 0.0))
+
+
+def _log10(c: Composer, x: Operand) -> Operand:
+    if c.double:
+        inverse = float.fromhex("0x1.bcb7b152p-2"), 2.5082946711645275e-11
+        return _log_of_base(
+            c, x, inverse, (float.fromhex("0x1.34413509f78p-2"), 2.8363394551044964e-14)
+        )
+    return _log_of_base(c, x, (0.4342041015625, 9.0380341e-05), (0.301025390625, 4.6050391e-06))
+
+
+# ---------------------------------------------------------------------------------------------- normal distribution
+_ERFCX_F32 = (
+    1.27697838, -9.27637598e-2, -1.66030391e-1, 1.64049395e-1, -5.42201861e-2, -8.01863569e-3, 8.72429454e-3,
+    1.2166655e-3, -1.46351167e-3, -3.57177892e-4, 2.21105452e-4, 6.31001855e-5, -2.01089312e-5,
+)  # fmt: skip
+# of t^0, t^1, t^2, t^3, each with the powers of t^4
+_ERFCX_F64 = (
+    (1.2329951186255525, -1.0103906603629991e-1, -1.6197734059683292e-2, 1.5062149237837335e-4, 2.9198219084548258e-7,
+     -2.05545313698593e-8, -2.6557266163125748e-10),
+    (-1.3962111684056251e-1, 9.3732834998410491e-2, 5.0319699895242517e-3, -2.43989944557621e-5, -8.2507833868124504e-7,
+     -1.4806988146925794e-8, -1.4311318470928161e-10),
+    (1.537965210261959e-2, -6.6330365812199045e-2, -7.5777326203091503e-4, -1.1221292615314274e-5,
+     7.7460686356819793e-8, 3.1672611119361695e-9),
+    (6.8097054254691298e-2, 3.7167515536323988e-2, -1.9925676026410457e-4, 5.7093141135324918e-6,
+     1.1025271999000153e-7, 1.825695118953907e-9),
+)  # fmt: skip
+_ERF_F32 = (
+    1.28379166e-1, -3.76126267e-1, 1.12835947e-1, -2.6854212e-2, 5.18908742e-3, -8.01686429e-4, 7.87587506e-5,
+)  # fmt: skip
+_ERF_F64 = (
+    1.2837916709551257e-1, -3.7612638903183748e-1, 1.1283791670954879e-1, -2.6866170645076793e-2, 5.2239776248180145e-3,
+    -8.5483269808337899e-4, 1.2055331111642711e-4, -1.4925595266831182e-5, 1.6461000484121368e-6,
+    -1.6350312701054695e-7, 1.4659775274047436e-8, -1.1372848856791674e-9, 5.9571761477489114e-11,
+)  # fmt: skip
+_GELU_F32 = 3.98942277e-1, -6.64899469e-2, 9.96486319e-3, -1.13120092e-3
+_GELU_F64 = (
+    3.9894228040143268e-1, -6.649038006690493e-2, 9.9735570099924625e-3, -1.1873282140917717e-3, 1.1543466575868644e-4,
+    -9.444469242999595e-6, 6.6508109843099493e-7, -3.9018869723989702e-8,
+)  # fmt: skip
+_GELU_SLOPE_F32 = 7.97884561e-1, -2.65961479e-1, 5.98400243e-2, -9.4837957e-3, 1.08582395e-3
+_GELU_SLOPE_F64 = (
+    7.9788456080286536e-1, -2.6596152026762174e-1, 5.98413420602106e-2, -9.4986257236668464e-3, 1.1543468725203399e-3,
+    -1.1333583295789633e-4, 9.3232839003468421e-6, -6.5848530493461711e-7, 3.8461956050776085e-8,
+)  # fmt: skip
+
+
+def _erfcx_part(c: Composer, x: Operand, center: float) -> Operand:
+    """(1 + 2 x) erfcx(x) of t = (x - center) / (x + center)."""
+    t = c("quotient", c("subtract", x, center), c("add", x, center))
+    u = c("multiply", t, t)
+    if not c.double:
+        return c.estrin(t, u, _ERFCX_F32)
+    w = c("multiply", u, u)
+    p = [c.horner(w, a) for a in _ERFCX_F64]
+    return c("fma", t, c("fma", u, p[3], p[1]), c("fma", u, p[2], p[0]))
+
+
+def _erfcx(c: Composer, x: Operand) -> Operand:
+    return c("quotient", _erfcx_part(c, x, c.pick(2.0, 4.0)), c("fma", x, 2.0, 1.0))
+
+
+def _half_erfcx(c: Composer, s: Operand) -> Operand:
+    """The half of erfcx(s / sqrt 2)."""
+    part = _erfcx_part(c, s, c.pick(2.8284271247461901, 5.6568542494923804))
+    return c("quotient", part, c("fma", s, 2.8284271247461901, 2.0))
+
+
+def _gauss_times(c: Composer, x: Operand, scale: float, factor: Value) -> Operand:
+    """Factor times exp(-scale x^2), scale 1 or 1/2."""
+    square, lost = _two_product(c, x, x)
+    if scale != 1.0:
+        square, lost = c("multiply", square, scale), c("multiply", lost, scale)
+    return _exp_times(c, c("negative", square), lost, factor)
+
+
+def _erf_part(c: Composer, z: Operand) -> Operand:
+    """erf(x) / x - 1, z = x^2."""
+    return c.estrin(z, c("multiply", z, z), _ERF_F64 if c.double else _ERF_F32)
+
+
+def _erf(c: Composer, x: Operand) -> Operand:
+    size = c("least", c.pick(4.0, 6.0), c("absolute", x))
+    small = c("fma", size, _erf_part(c, c("multiply", size, size)), size)
+    large = c("subtract", 1.0, _gauss_times(c, size, 1.0, _erfcx(c, size)))
+    return c("copysign", c("where", c("less", size, 1.0), small, large), x)
+
+
+def _erfc(c: Composer, x: Operand) -> Operand:
+    size = c("least", c.pick(15.0, 40.0), c("absolute", x))
+    tail = _gauss_times(c, size, 1.0, _erfcx(c, size))
+    small = c("subtract", 1.0, c("fma", x, _erf_part(c, c("multiply", x, x)), x))
+    y = c("where", c("less", x, 0.0), c("subtract", 2.0, tail), tail)
+    return c("where", c("less", size, 0.5), small, y)
+
+
+def _gelu(c: Composer, x: Operand) -> Operand:
+    most = c.pick(15.0, 40.0)
+    whole = c("absolute", x)
+    size = c("least", most, whole)
+    tail = _gauss_times(c, size, 0.5, c("multiply", size, _half_erfcx(c, size)))
+    positive = c("greater", x, 0.0)
+    large = c("subtract", c("where", positive, x, 0.0), tail)
+    z = c("multiply", x, x)
+    p = c.estrin(z, c("multiply", z, z), _GELU_F64) if c.double else c.horner(z, _GELU_F32)
+    small = c("multiply", x, c("fma", x, p, 0.5))
+    y = c("where", c("less", size, 0.5), small, large)
+    return c("where", c("less", whole, most), y, c("multiply", x, c("where", positive, 1.0, 0.0)))
+
+
+def _gelu_slope(c: Composer, x: Operand) -> Operand:
+    size = c("least", c.pick(15.0, 40.0), c("absolute", x))
+    factor = c("subtract", _half_erfcx(c, size), c("multiply", size, 0.3989422804014327))
+    left = _gauss_times(c, size, 0.5, factor)
+    large = c("where", c("greater", x, 0.0), c("subtract", 1.0, left), left)
+    z = c("multiply", x, x)
+    p = (
+        c.estrin(z, c("multiply", z, z), _GELU_SLOPE_F64)
+        if c.double
+        else c.horner(z, _GELU_SLOPE_F32)
+    )
+    return c("where", c("less", size, 0.5), c("fma", x, p, 0.5), large)
+
+
+# ---------------------------------------------------------------------------------------------- sign, arc tangent
+def _sign(c: Composer, x: Operand) -> Operand:
+    rest = c("where", c("equal", x, 0.0), 0.0, x)  # NaN stays
+    return c("where", c("greater", x, 0.0), 1.0, c("where", c("less", x, 0.0), -1.0, rest))
+
+
+_ARCTAN_F32 = -3.33333318e-1, 1.99995388e-1, -1.42638971e-1, 1.07430997e-1, -6.44983522e-2
+_ARCTAN_F64 = (
+    -3.333333333333333e-1, 1.9999999999995479e-1, -1.4285714284657894e-1, 1.1111111014561014e-1, -9.090904549884611e-2,
+    7.6921825351166482e-2, -6.6645022156714471e-2, 5.8580687568615105e-2, -5.0850304928109405e-2,
+    3.9219552532551294e-2, -1.9162068915902574e-2,
+)  # fmt: skip
+
+
+def _arctan(c: Composer, x: Operand) -> Operand:
+    size = c("absolute", x)
+    small, middle = c("less", size, 0.41421356237309503), c("less", size, 2.4142135623730949)
+
+    def choose(a: Value, b: Value, otherwise: Value) -> Operand:
+        return c("where", small, a, c("where", middle, b, otherwise))
+
+    above = choose(size, c("subtract", size, 1.0), -1.0)
+    q = c("quotient", above, choose(1.0, c("add", size, 1.0), size))
+    base = choose(0.0, 0.78539816339744828, 1.5707963267948966)
+    bit = c.pick(-2.1855695e-08, 3.061616997868383e-17)
+    low = choose(0.0, bit, 2 * bit)
+    z = c("multiply", q, q)
+    p = c.estrin(z, c("multiply", z, z), _ARCTAN_F64) if c.double else c.horner(z, _ARCTAN_F32)
+    y = c("add", base, c("add", q, c("fma", c("multiply", q, z), p, low)))
+    return c("copysign", y, x)
+
+
 # ---------------------------------------------------------------------------------------------- GELU by tanh
-def _two_product(c: Composer, a: Value, b: Value) -> tuple[Operand, Operand]:
-    p = c("multiply", a, b)
-    return p, c("fma", a, b, c("negative", p))
-
-
 def _gelu_parts(c: Composer, size: Operand) -> tuple[Operand, Operand]:
     """exp(-v) = p 2^n with v = 2 sqrt(2/pi) (s + 0.044715 s^3)."""
     a, b = 1.5957691216057308, 0.071354816272600248
@@ -172,7 +443,7 @@ def _gelu_parts(c: Composer, size: Operand) -> tuple[Operand, Operand]:
     low = c("add", low, c("add", rest, al))
     v, lost = _two_product(c, q, size)
     low = c("add", lost, c("multiply", low, size))
-    p, rest, n = _parts(c, c("negative", v), c("negative", low))
+    p, rest, n = _parts(c, c("negative", v), low)
     return c("add", p, rest), n
 
 
@@ -209,9 +480,22 @@ def _gelu_tanh_slope(c: Composer, x: Operand) -> Operand:
 
 COMPOSITIONS: dict[str, Callable[[Composer, Operand], Operand]] = {
     "exp": _exp,
+    "exp2": _exp2,
     "expm1": _expm1,
+    "sinh": _sinh,
+    "cosh": _cosh,
     "tanh": _tanh,
     "expit": _expit,
+    "log": _log,
+    "log2": _log2,
+    "log10": _log10,
+    "log1p": _log1p,
+    "sign": _sign,
+    "arctan": _arctan,
+    "erf": _erf,
+    "erfc": _erfc,
+    "gelu": _gelu,
+    "gelu_slope": _gelu_slope,
     "gelu_tanh": _gelu_tanh,
     "gelu_tanh_slope": _gelu_tanh_slope,
 }

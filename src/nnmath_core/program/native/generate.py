@@ -65,6 +65,7 @@ class _NoRegisterError(Exception):
 
 
 _POINTERS = (8, 9, 10, 11, *SAVED)
+AHEAD = 2048  # bytes
 _TAIL = 7  # the mask register of the last vector
 
 
@@ -298,6 +299,8 @@ class _Function:
         copies = 1 if masked else self.unroll
         vectors, masks = list(self.vectors), list(self.masks)
         self.places = {}
+        if not masked:
+            self._ask_ahead()
         for i, step in enumerate(self.run.instructions):
             for u in range(copies):
                 self._instruction(i, step, u)
@@ -305,6 +308,17 @@ class _Function:
                 self.vectors += self.shared.values()
                 self.shared.clear()
         self.vectors, self.masks = vectors, masks
+
+    def _ask_ahead(self) -> None:
+        """Ask for what later vectors read and write: the hardware does so by itself within a page alone."""
+        for k, a in enumerate(self.run.args):
+            if not a.far or k not in self.pointers or (self.past and a.past):
+                continue
+            opcode = 0x0D if a.kind == "output" else 0x18  # to be written, to be read
+            for u in range(self.unroll):
+                at = self._at(k, u)
+                at = Memory(at.base, at.index, at.scale, at.offset + AHEAD)
+                self.asm.plain(opcode, 1, at, wide=False, escape=b"\x0f")
 
     # ------------------------------------------------------------------------------------------ operands
     @property

@@ -50,6 +50,9 @@ class Facts(Protocol):
     def internal(self, place: Any) -> bool:
         """Whether only operations of its phase read a place."""
 
+    def far(self, place: Any) -> bool:
+        """Whether a place lies in memory that is more than the second cache holds."""
+
     def past(self, place: Any) -> bool:
         """Whether what is written to a place had better go past the caches."""
 
@@ -207,7 +210,7 @@ def _one(
         if (id(place), mask) not in loaded:
             kind = "stream" if op.strides[k] else "spread"
             loaded[id(place), mask] = "arg", len(args)
-            args.append(Arg(kind, mask))
+            args.append(Arg(kind, mask, far=kind == "stream" and facts.far(place)))
             places.append((place, op.strides[k]))
         return loaded[id(place), mask]
 
@@ -238,7 +241,7 @@ def _one(
         stored = -1
         if not facts.internal(target) or id(target) in later:
             stored = len(made)
-            made.append(Arg("output", name in MASKS, facts.past(target)))
+            made.append(Arg("output", name in MASKS, facts.past(target), facts.far(target)))
             writes.append((target, op.strides[-1]))
         known[id(target)] = "value", i
         steps.append((name, reads, stored, -1))

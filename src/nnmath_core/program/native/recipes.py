@@ -257,6 +257,47 @@ def _copysign(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
     f.free(t)
 
 
+def _exponent(f: Writer, u: int, out: int, a: Operand) -> None:
+    """The exponent of a as a number, of subnormal numbers too; -infinity of 0."""
+    f.asm.evex(0x42, out, 0, f.operand(u, a), table=2, prefix=1, wide=f.asm.double)
+
+
+def _significand(f: Writer, u: int, out: int, a: Operand) -> None:
+    """The a 2^-exponent with 1 <= |value| < 2."""
+    f.asm.evex(0x26, out, 0, f.operand(u, a), table=3, prefix=1, wide=f.asm.double, immediate=0)
+
+
+def _head(f: Writer, u: int, out: int, a: Operand) -> None:
+    """The upper half of the significand: products with such another are exact."""
+    f.asm.real(AND, out, f.operand(u, a), f.bits(-1 << (32 if f.asm.double else 12)))
+
+
+def _log_ends(f: Writer, u: int, out: int, y: Operand, x: Operand) -> None:
+    """What a logarithm y of x is at 0, infinity, negative numbers and NaN: an answer for each class, four bits each."""
+    classes = {
+        "NaN": 2,
+        "signalling NaN": 2,
+        "0": 4,
+        "1": 0,
+        "-infinity": 3,
+        "infinity": 5,
+        "negative": 3,
+        "positive": 0,
+    }
+    answers = sum(answer << 4 * k for k, answer in enumerate(classes.values()))
+    f.asm.move(out, f.operand(u, y))
+    f.asm.evex(
+        0x54,
+        out,
+        f.operand(u, x),
+        f.bits(answers),
+        table=3,
+        prefix=1,
+        wide=f.asm.double,
+        immediate=0,
+    )
+
+
 def _least(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
     """The smaller; b where they do not compare."""
     f.asm.real(MIN, out, f.operand(u, a), f.operand(u, b, register=False))
@@ -283,6 +324,10 @@ def _hot(f: Writer, u: int, out: int, label: Operand, column: Operand) -> None:
 RECIPES: dict[str, Recipe] = {
     "copy": _copy,
     "scalef": _scalef,
+    "exponent": _exponent,
+    "significand": _significand,
+    "head": _head,
+    "log_ends": _log_ends,
     "copysign": _copysign,
     "least": _least,
     "most": _most,

@@ -17,12 +17,14 @@ class Arg:
     A "label" and a "ramp" are integers, of which one instruction makes a
     mask. Accumulators ("sum", "wide", which is kept in double, "max", "min") are read and written. ``mask``: entries
     are bytes of bools.
-    ``past``: the output goes past the caches, where its place allows it.
+    ``past``: the output goes past the caches, where its place allows it. ``far``: it lies in memory beyond the second
+    cache, which is asked for it ahead of time.
     """
 
     kind: str
     mask: bool = False
     past: bool = False
+    far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
