@@ -65,7 +65,7 @@ NNM_INLINE real_t NNM_FN(math_exp_times)(real_t x, real_t low, real_t factor)
     return NNM_FMA(factor, p, factor * rest) * s1 * s2;
 }
 
-/* p 2^n, p in [0.5, 2], t = n + NNM_ROUND_BY: the first factor joins the exponent of p. */
+/* p 2^n, p in [0.5, 2] and no NaN, t = n + NNM_ROUND_BY: the first factor joins the exponent of p. */
 NNM_INLINE real_t NNM_FN(scale)(real_t p, real_t t)
 {
     const int down = t < NNM_ROUND_BY;
@@ -79,7 +79,7 @@ NNM_INLINE real_t NNM_FN(math_exp)(real_t x)
     const real_t z = NNM_FN(exp_clamp)(x);
     const real_t t = NNM_FMA(z, NNM_C(1.4426950408889634), NNM_ROUND_BY), n = t - NNM_ROUND_BY;
     const real_t r = NNM_FMA(n, -NNM_LN2_LO, NNM_FMA(n, -NNM_LN2_HI, z));
-    return NNM_FN(scale)(NNM_C(1.0) + NNM_FMA(r * r, NNM_FN(exp_tail)(r), r), t);
+    return x != x ? x : NNM_FN(scale)(NNM_C(1.0) + NNM_FMA(r * r, NNM_FN(exp_tail)(r), r), t);
 }
 
 /* 2^x: the reduction is exact, and r = (x - n) log 2 keeps its low part. */
@@ -91,7 +91,7 @@ NNM_INLINE real_t NNM_FN(math_exp2)(real_t x)
     real_t r;
     const real_t low = NNM_FN(two_product)(u, NNM_C(0.69314718055994531), &r)
                        + u * (NNM_IS_F32 ? NNM_C(-1.9046543e-09) : NNM_C(2.3190468138462996e-17));
-    return NNM_FN(scale)(NNM_C(1.0) + (r + NNM_FMA(r * r, NNM_FN(exp_tail)(r), low)), t);
+    return x != x ? x : NNM_FN(scale)(NNM_C(1.0) + (r + NNM_FMA(r * r, NNM_FN(exp_tail)(r), low)), t);
 }
 
 /* expm1(x) / 2 for moderate x: (2^n - 1) / 2 + 2^(n-1) expm1(r). r has its rounding error c, the sum of (2^n - 1) / 2

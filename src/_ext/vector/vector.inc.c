@@ -155,9 +155,9 @@ BINARY(multiply, real_t, a * b)
 BINARY(quotient, real_t, a / b)
 
 /* Quotients by one divisor: the product with its reciprocal, corrected by the remainder, which is the rounded quotient
- * again (P. Markstein, 1990, "Computation of elementary functions on the IBM RISC System/6000 processor"). Where the
- * remainder is not finite the product is the quotient: infinity, or NaN. Divisors near the ends of the range, whose
- * reciprocal is not exact enough, and instruction sets without FMA divide. */
+ * again (P. Markstein, 1990, "Computation of elementary functions on the IBM RISC System/6000 processor"), or a number
+ * beside it where the remainder is subnormal. Where it is not finite the product is the quotient: infinity, or NaN.
+ * Divisors near the ends of the range, whose reciprocal is not exact enough, and instruction sets without FMA divide. */
 void NNM_FN(divide) NNM_LOOP_ARGS
 {
 #if NNM_HAS_FMA

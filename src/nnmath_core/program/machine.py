@@ -20,7 +20,7 @@ import numpy as np
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View, merged_axes
 from nnmath_core.program.fuse import Access, Group, Node, node_of
-from nnmath_core.program.native import Operation, joined
+from nnmath_core.program.native import Operation, available, joined
 from nnmath_core.program.nodes import Fold, Reduction
 from nnmath_core.program.places import Fixed, Known, Moving, Phase, Place, allocate
 
@@ -32,6 +32,8 @@ LONGEST_BLOCK = 1024
 BATCH_BYTES = 1 << 18
 """What the rows of a batch may take in the second-level cache."""
 LARGEST_BATCH = 64
+CHAIN = 2
+"""Operations that run again in a generated loop, where they cost less than a row that is written and read."""
 CHEAP = 1.0
 """Cost up to which an operation runs again instead of being kept."""
 CHUNKS = 8
@@ -199,19 +201,28 @@ class _Writer:
                 continue
             if max(uses[m], default=0) <= self.phase[m] or m in self.written:
                 continue
-            if self._cheap(m):
-                self.again.add(m)
+            again = self._chain(m)
+            if again is not None and len(again) <= (CHAIN if available() else 1):
+                self.again |= again
             else:
                 self.stored.add(m)
 
-    def _cheap(self, m: Node) -> bool:
+    def _chain(self, m: Node) -> set[Node] | None:
+        """What must run again for a block value; None where that is no cheap operation or too many."""
         if m.step.object.loop.cost > CHEAP:
-            return False
+            return None
+        again = {m}
         for a in m.reads:
             p = self.made.get(a.view.buffer)
-            if p is not None and not self._is_row(p) and p not in self.stored | self.written:
-                return False
-        return True
+            if p is None or self._is_row(p) or p in self.stored or p in self.written:
+                continue
+            more = self._chain(p)
+            if more is None:
+                return None
+            again |= more
+            if len(again) > CHAIN:
+                return None
+        return again
 
     # ------------------------------------------------------------------------------------------ registers
     def _view(self, view: View, strides: tuple[int, ...], writes: bool = False) -> Moving:

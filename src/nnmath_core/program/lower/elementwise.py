@@ -278,6 +278,31 @@ def _clip(b: Builder, e: Equation) -> Any:
     return None
 
 
+@lowers("logaddexp")
+def _logaddexp(b: Builder, e: Equation) -> Any:
+    """The larger plus log1p(exp(-|x - y|)); two that are equal, infinite ones too, plus log 2."""
+    out = e.outputs[0]
+    names = "maximum", "subtract", "absolute", "negative", "exp", "log1p", "add", "equal", "where"
+    found = {name: loops.ours(name, out.dtype) for name in names}
+    pair = _common(b, e, e.operands, out.dtype) if all(found.values()) else None
+    if pair is None:
+        return NotImplemented
+
+    def apply(name: str, *operands: View, dtype: Any = out.dtype) -> View:
+        loop = found[name]
+        assert loop is not None
+        return mapped(b, loop, list(operands), dtype)
+
+    x, y = pair
+    apart = apply("negative", apply("absolute", apply("subtract", x, y)))
+    more = apply("log1p", apply("exp", apart))
+    more = apply(
+        "where", apply("equal", x, y, dtype=np.bool_), b.view(math.log(2.0), out.dtype), more
+    )
+    b.define(out, apply("add", apply("maximum", x, y), more).broadcast(out.shape))
+    return None
+
+
 def _binary(v: Any) -> str:
     c = v.dtype.char
     return f"{c}{c}->{c}"
