@@ -14,6 +14,16 @@ __all__ = ["SAVED", "Assembler", "Literal", "Memory"]
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 SAVED = (RBX, RBP, 12, 13, 14, 15)
 """Registers that a function must give back as they were."""
+IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, IF_LESS, IF_NOT_LESS, IF_NOT_GREATER = 2, 4, 5, 0xC, 0xD, 0xE
+"""Conditions of jumps; below is without a sign."""
+_GENERAL = {"mov": 0x8B, "or": 0x0B, "sbb": 0x1B, "sub": 0x2B, "xor": 0x33, "cmp": 0x3B}
+_WITH_NUMBER = {
+    "add": (0x81, 0),
+    "sub": (0x81, 5),
+    "cmp": (0x81, 7),
+    "mov": (0xC7, 0),
+    "test": (0xF7, 0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,29 @@ class Assembler:
         )
         self.code += lead + bytes([rex]) + rest + bytes([opcode]) + self._operand(reg, rm)
 
+    # ------------------------------------------------------------------------------------------ general registers
+    def general(self, name: str, out: int, rm: int | Memory, *, wide: bool = True) -> None:
+        """An instruction on general registers: "mov", "or", "sbb", "sub", "xor", "cmp"; of 64 bits where ``wide``."""
+        self.plain(_GENERAL[name], out, rm, wide=wide)
+
+    def general_number(self, name: str, out: int, number: int, *, wide: bool = True) -> None:
+        """The same with a number of 32 bits: "add", "sub", "cmp", "mov", "test"."""
+        opcode, reg = _WITH_NUMBER[name]
+        self.plain(opcode, reg, out, wide=wide)
+        self.code += struct.pack("<i", number)
+
+    def low_byte(self, out: int, rm: int | Memory) -> None:
+        """A byte, and zeros above it."""
+        self.plain(0xB6, out, rm, wide=False, escape=b"\x0f")
+
+    def push(self, register: int) -> None:
+        """Put a register on the stack."""
+        self.code += bytes([0x41] if register > 7 else []) + bytes([0x50 | register & 7])
+
+    def pop(self, register: int) -> None:
+        """Take a register from the stack."""
+        self.code += bytes([0x41] if register > 7 else []) + bytes([0x58 | register & 7])
+
     # ------------------------------------------------------------------------------------------ vectors
     @property
     def lanes(self) -> int:
@@ -191,7 +224,7 @@ class Assembler:
         self._labels[name] = len(self.code)
 
     def jump(self, name: str, condition: int | None = None) -> None:
-        """Jump to a label; conditions: 2 below, 3 not below, 4 equal, 5 not equal, 6 not above, C less, D not less."""
+        """Jump to a label, always or on a condition (IF_...)."""
         self.code += b"\xe9" if condition is None else bytes([0x0F, 0x80 | condition])
         self._jumps.append((len(self.code), name))
         self.code += bytes(4)

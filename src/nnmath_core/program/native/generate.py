@@ -14,6 +14,12 @@ from __future__ import annotations
 import struct
 
 from nnmath_core.program.native.assembler import (
+    IF_BELOW,
+    IF_EQUAL,
+    IF_LESS,
+    IF_NOT_EQUAL,
+    IF_NOT_GREATER,
+    IF_NOT_LESS,
     RAX,
     RCX,
     RDI,
@@ -64,9 +70,16 @@ class _NoRegisterError(Exception):
     pass
 
 
-_POINTERS = (8, 9, 10, 11, *SAVED)
-AHEAD = 2048  # bytes
+_POINTERS = (
+    8,
+    9,
+    10,
+    11,
+    *SAVED,
+)  # registers of places; RCX and RDX are for what is needed at once
 _TAIL = 7  # the mask register of the last vector
+AHEAD = 2048
+"""Bytes between what is worked on and what memory is asked for."""
 
 
 class _Function:
@@ -76,9 +89,7 @@ class _Function:
         self.asm = Assembler(double=run.double)
         self.vectors = list(range(32))
         self.masks = list(range(1, 7))
-        self.places: dict[
-            tuple[int, str, int], int
-        ] = {}  # (copy, "value" or "arg", number): register
+        self.places: dict[tuple[int, str, int], int] = {}  # (copy, what, number): register
         self.last: dict[tuple[str, int], int] = {}
         self.is_mask: dict[int, bool] = {}
         for i, step in enumerate(run.instructions):
@@ -124,10 +135,10 @@ class _Function:
         self.pointers = dict(zip(streams, pointers, strict=False))
         saved = [r for r in (*self.pointers.values(), *self.labels.values()) if r in SAVED]
         for r in saved:
-            asm.code += bytes([0x41, 0x50 | r & 7]) if r > 7 else bytes([0x50 | r])
+            asm.push(r)
         for k, r in self.pointers.items():
-            asm.plain(0x8B, r, Memory(RDI, offset=8 * k))
-        asm.plain(0x8B, RSI, Memory(RSI))
+            asm.general("mov", r, Memory(RDI, offset=8 * k))
+        asm.general("mov", RSI, Memory(RSI))
         self._find_labels()
         self._spread()
         self._start()
@@ -136,7 +147,7 @@ class _Function:
         self._close()
         asm.code += b"\xc5\xf8\x77"  # vzeroupper
         for r in reversed(saved):
-            asm.code += bytes([0x41, 0x58 | r & 7]) if r > 7 else bytes([0x58 | r])
+            asm.pop(r)
         asm.code += b"\xc3"
         return asm.finished()
 
@@ -145,14 +156,13 @@ class _Function:
         asm = self.asm
         for n, ((_, label), (_, ramp)) in enumerate(self.labels):
             r = self.labels[("arg", label), ("arg", ramp)]
-            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * int(label)))
-            asm.plain(0x8B, r, Memory(RDX))
-            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * int(ramp)))
-            asm.plain(0x2B, r, Memory(RDX))
-            asm.plain(0x3B, r, RSI)
-            asm.jump(f"label {n}", 2)  # below, without a sign
-            asm.plain(0xC7, 0, r)
-            asm.code += struct.pack("<i", -1)
+            asm.general("mov", RDX, Memory(RDI, offset=8 * int(label)))
+            asm.general("mov", r, Memory(RDX))
+            asm.general("mov", RDX, Memory(RDI, offset=8 * int(ramp)))
+            asm.general("sub", r, Memory(RDX))
+            asm.general("cmp", r, RSI)
+            asm.jump(f"label {n}", IF_BELOW)
+            asm.general_number("mov", r, -1)
             asm.label(f"label {n}")
 
     def _spread(self) -> None:
@@ -161,12 +171,12 @@ class _Function:
         for k, a in enumerate(self.run.args):
             if a.kind != "spread":
                 continue
-            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            asm.general("mov", RDX, Memory(RDI, offset=8 * k))
             if a.mask:
                 self.fixed[k] = self.mask()
-                asm.plain(0xB6, RDX, Memory(RDX), escape=b"\x0f", wide=False)  # movzx
+                asm.low_byte(RDX, Memory(RDX))
                 asm.plain(0xF7, 3, RDX, wide=False)  # neg: carry where it is not 0
-                asm.plain(0x1B, RDX, RDX, wide=False)  # sbb
+                asm.general("sbb", RDX, RDX, wide=False)
                 asm.vex(0x92, self.fixed[k], 0, RDX)
             else:
                 self.fixed[k] = self.vector()
@@ -184,7 +194,7 @@ class _Function:
                     asm.real(XOR, r, r, r)
                 continue
             self.nan[k] = self.mask()
-            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            asm.general("mov", RDX, Memory(RDI, offset=8 * k))
             first = self.accumulators[k][0]
             asm.broadcast(first, Memory(RDX))
             for r in self.accumulators[k][1:]:
@@ -208,9 +218,8 @@ class _Function:
             asm.compare(k1, size, self.number(far), LESS)
             asm.compare(k1, size, self.number(1 / far), GREATER, mask=k1)
             asm.vex(0x93, RDX, 0, k1)  # kmovw
-            asm.plain(0xF7, 0, RDX, wide=False)
-            asm.code += struct.pack("<I", 1)  # test edx, 1
-            asm.jump("slow", 4)
+            asm.general_number("test", RDX, 1, wide=False)
+            asm.jump("slow", IF_EQUAL)
             self.free(size)
             self.masks.append(k1)
             self.reciprocal[k] = r
@@ -219,12 +228,11 @@ class _Function:
         asm, args = self.asm, self.run.args
         past = [k for k, a in enumerate(args) if a.kind == "output" and a.past]
         if past:
-            asm.plain(0x33, RDX, RDX)
+            asm.general("xor", RDX, RDX)
             for k in past:
-                asm.plain(0x0B, RDX, self._pointer(k))
-            asm.plain(0xF7, 0, RDX, wide=False)
-            asm.code += struct.pack("<I", 63)
-            asm.jump("near", 5)
+                asm.general("or", RDX, self._pointer(k))
+            asm.general_number("test", RDX, 63, wide=False)
+            asm.jump("near", IF_NOT_EQUAL)
             self.past = True
             self._many("past")
             asm.code += b"\x0f\xae\xf8"  # sfence: others will read it
@@ -238,62 +246,51 @@ class _Function:
             asm.jump("end")
             asm.label("slow")
             self.exact = True
-            asm.plain(0x33, RAX, RAX, wide=False)
+            asm.general("xor", RAX, RAX, wide=False)
             self._one("slow tail")
             asm.label("end")
 
     def _many(self, name: str) -> None:
         """As many vectors as there are, ``unroll`` at a time."""
         asm, step = self.asm, self.unroll * self.asm.lanes
-        asm.plain(0x33, RAX, RAX, wide=False)
-        asm.plain(0x8B, RDX, RSI)
-        asm.plain(0x81, 5, RDX)
-        asm.code += struct.pack("<i", step)  # the last place to begin at
-        asm.jump(f"{name} end", 0xC)
+        asm.general("xor", RAX, RAX, wide=False)
+        asm.general("mov", RDX, RSI)
+        asm.general_number("sub", RDX, step)  # the last place to begin at
+        asm.jump(f"{name} end", IF_LESS)
         asm.code += bytes([0x90] * (-len(asm.code) % 32))
         asm.label(name)
-        self._body(0, masked=False)
-        asm.plain(0x81, 0, RAX)
-        asm.code += struct.pack("<i", step)
-        asm.plain(0x3B, RAX, RDX)
-        asm.jump(name, 0xE)
+        self._body(masked=False)
+        asm.general_number("add", RAX, step)
+        asm.general("cmp", RAX, RDX)
+        asm.jump(name, IF_NOT_GREATER)
         asm.label(f"{name} end")
 
     def _one(self, name: str) -> None:
         """One vector at a time, the last with a mask."""
         asm = self.asm
-        asm.plain(0x3B, RAX, RSI)
-        asm.jump(f"{name} end", 0xD)
+        asm.general("cmp", RAX, RSI)
+        asm.jump(f"{name} end", IF_NOT_LESS)
         asm.label(name)
-        asm.plain(0x8B, RDX, RSI)
-        asm.plain(0x2B, RDX, RAX)
-        # more than a vector is left: all lanes. 255 at most, of which bzhi sees the low byte.
-        asm.plain(0x81, 7, RDX)
-        asm.code += struct.pack("<i", 32)
-        asm.jump(f"{name} few", 0xC)
-        asm.plain(0xC7, 0, RDX)
-        asm.code += struct.pack("<i", 32)
+        asm.general("mov", RDX, RSI)
+        asm.general("sub", RDX, RAX)
+        # where more than a vector is left, all lanes: bzhi sees a byte of the number
+        asm.general_number("cmp", RDX, 32)
+        asm.jump(f"{name} few", IF_LESS)
+        asm.general_number("mov", RDX, 32)
         asm.label(f"{name} few")
-        asm.plain(0xC7, 0, RCX)
-        asm.code += struct.pack("<i", -1)
+        asm.general_number("mov", RCX, -1)
         asm.vex(0xF5, RCX, RDX, RCX, table=2, wide=True)  # bzhi
         asm.vex(0x92, _TAIL, 0, RCX)
-        if asm.lanes == 8:
-            self._low_byte()
-        self._body(0, masked=True)
-        asm.plain(0x81, 0, RAX)
-        asm.code += struct.pack("<i", asm.lanes)
-        asm.plain(0x3B, RAX, RSI)
-        asm.jump(name, 0xC)
+        if asm.lanes == 8:  # bytes of bools are as many as lanes
+            asm.low_byte(RCX, RCX)
+            asm.vex(0x92, _TAIL, 0, RCX)
+        self._body(masked=True)
+        asm.general_number("add", RAX, asm.lanes)
+        asm.general("cmp", RAX, RSI)
+        asm.jump(name, IF_LESS)
         asm.label(f"{name} end")
 
-    def _low_byte(self) -> None:
-        # bytes of bools are as many as lanes
-        asm = self.asm
-        asm.plain(0xB6, RCX, RCX, escape=b"\x0f", wide=False)
-        asm.vex(0x92, _TAIL, 0, RCX)
-
-    def _body(self, start: int, *, masked: bool) -> None:
+    def _body(self, *, masked: bool) -> None:
         """All instructions, for each of the vectors."""
         self.masked = masked
         copies = 1 if masked else self.unroll
@@ -335,8 +332,8 @@ class _Function:
         if key not in self.shared:
             double = self.run.double
             self.shared[key] = self.vector()
-            self.asm.plain(0x8B, RCX, self.labels[key])
-            self.asm.plain(0x2B, RCX, RAX)
+            self.asm.general("mov", RCX, self.labels[key])
+            self.asm.general("sub", RCX, RAX)
             self.asm.evex(0x7C, self.shared[key], 0, RCX, table=2, prefix=1, wide=double)
         return self.shared[key]
 
@@ -352,7 +349,7 @@ class _Function:
     def _pointer(self, k: int) -> int:
         if k in self.pointers:
             return self.pointers[k]
-        self.asm.plain(0x8B, RCX, Memory(RDI, offset=8 * k))
+        self.asm.general("mov", RCX, Memory(RDI, offset=8 * k))
         return RCX
 
     def _at(self, k: int, u: int) -> Memory:
@@ -539,7 +536,7 @@ class _Function:
                 if len(registers) > width:
                     for a, b in zip(registers[:width], registers[width : 2 * width], strict=True):
                         asm.evex(opcode, a, a, b, prefix=int(wide), wide=wide)
-            asm.plain(0x8B, RDX, Memory(RDI, offset=8 * k))
+            asm.general("mov", RDX, Memory(RDI, offset=8 * k))
             if opcode == ADD:
                 self._close_sum(first, t, wide)
             else:
@@ -598,7 +595,7 @@ class _Function:
             asm.real(opcode, x, x, t)
         asm.broadcast(t, self.number(float("nan")))
         asm.vex(0x98, self.nan[k], 0, self.nan[k])  # kortest: zero where no lane is set
-        asm.jump(f"number {k}", 4)
+        asm.jump(f"number {k}", IF_EQUAL)
         asm.move(x, t)
         asm.label(f"number {k}")
         prefix = 3 if self.run.double else 2
