@@ -72,7 +72,7 @@ def code_of(run):
 def call(code, arrays, n):
     loop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(code.address)
     loop(
-        (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays]), (ctypes.c_int64 * 1)(n), None, None
+        (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays]), (ctypes.c_int64 * 2)(n, 1), None, None
     )  # fmt: skip
 
 

@@ -231,7 +231,7 @@ def execute(operations, n):
         loop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(op.loop.address)
         count = len(op.args)
         loop(
-            (ctypes.c_void_p * count)(*[p.array.ctypes.data for p in op.args]), (ctypes.c_int64 * 1)(n),
+            (ctypes.c_void_p * count)(*[p.array.ctypes.data for p in op.args]), (ctypes.c_int64 * 2)(n, 1),
             (ctypes.c_int64 * count)(*op.strides), op.loop.data,
         )  # fmt: skip
 
@@ -303,3 +303,52 @@ def test_every_name_is_drawn():
         seen |= {s.name for s in Draw(seed, dtype, 2 + seed % 39).instructions}
     assert {*SHORT, *COMPOSITIONS} - {*FUSED} <= seen
     assert seen & MASKS
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 7, 16, 40, 133])
+def test_several_rows_are_as_many_runs(dtype, n):
+    """Streams and outputs move by rows, the others by their entries, and what is the same for all stays."""
+    rng, rows = np.random.default_rng(n), 5
+    x = rng.standard_normal((rows, n + 3)).astype(dtype)
+    r = rng.choice([0.5, 3.0, 1e-30, -2.0], rows).astype(
+        dtype
+    )  # a divisor of which one needs the slow way
+    w, labels = rng.standard_normal(n).astype(dtype), rng.integers(-1, n + 1, rows)
+    out, mask = np.zeros((rows, n + 1), dtype), np.zeros((rows, n), bool)
+    sums, largest = np.zeros((rows, 2)), np.full(rows, -np.inf, dtype)
+    columns = np.arange(n)
+    args = (
+        Arg("stream"), Arg("spread"), Arg("stream"), Arg("label"), Arg("ramp"), Arg("output"),
+        Arg("output", mask=True), Arg("sum"), Arg("max"),
+    )  # fmt: skip
+    run = Run(
+        dtype == np.float64,
+        args,
+        (
+            Instruction("divide", (("arg", 0), ("arg", 1))),
+            Instruction("multiply", (("value", 0), ("arg", 2))),
+            Instruction("hot", (("arg", 3), ("arg", 4)), (6,)),
+            Instruction("where", (("value", 2), ("number", 0.25), ("value", 1)), (5,)),
+            Instruction("sum", (("value", 3),), (), 7),
+            Instruction("max", (("value", 3),), (), 8),
+        ),
+    )
+    code = Code(generate(run))
+    loop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(code.address)
+    arrays = [x, r, w, labels, columns, out, mask, sums, largest]
+    steps = [0 if a is w or a is columns else a.strides[0] for a in arrays]
+    loop(
+        (ctypes.c_void_p * 9)(*[a.ctypes.data for a in arrays]),
+        (ctypes.c_int64 * 2)(n, rows),
+        None,
+        (ctypes.c_int64 * 9)(*steps),
+    )
+    hot = columns == labels[:, None]
+    want = np.where(hot, dtype(0.25), x[:, :n] / r[:, None] * w)
+    np.testing.assert_array_equal(mask, hot)
+    np.testing.assert_array_equal(out[:, :n], want)
+    np.testing.assert_array_equal(out[:, n], 0)
+    np.testing.assert_array_equal(largest, want.max(axis=1))
+    slack = n * np.finfo(dtype).eps * np.abs(want).sum(axis=1)
+    assert (np.abs(sums.sum(axis=1) - want.astype(float).sum(axis=1)) <= slack).all()

@@ -43,6 +43,9 @@ enum {
 
 enum { MAX_AXES = 16, MAX_VIEWS = 64, MAX_FIXED = 192, MAX_ARGS = 64 };
 
+/* The data of a loop that does several rows: dims are columns and rows, data the steps of the args between rows. */
+enum { NNM_ROWS = 1 };
+
 /* One view in ints: these, then the strides of the axes. */
 enum { V_REF, V_OFFSET, V_OWN, V_COL, V_GROUP, V_AXES };
 
@@ -51,6 +54,7 @@ enum { P_BLOCK, P_ROW, P_VIEWS, P_FIXED, PHASE };
 
 static const int64_t *run(const int64_t *op, int64_t count, char *const *reg, nnm_idx n)
 {
+    const nnm_idx dims[2] = {n, 1};
     for (; count > 0; --count) {
         char *args[MAX_ARGS];
         nnm_idx strides[MAX_ARGS];
@@ -59,10 +63,26 @@ static const int64_t *run(const int64_t *op, int64_t count, char *const *reg, nn
             args[k] = reg[op[3 + 2 * k]];
             strides[k] = (nnm_idx)op[4 + 2 * k];
         }
-        ((nnm_loop)(uintptr_t)op[0])(args, &n, strides, (void *)(uintptr_t)op[1]);
+        ((nnm_loop)(uintptr_t)op[0])(args, dims, strides, (void *)(uintptr_t)op[1]);
         op += 3 + 2 * nargs;
     }
     return op;
+}
+
+/* One operation on all rows of a batch; step and place as below. */
+static void run_rows(const int64_t *op, char *const *reg, nnm_idx n, nnm_idx rows, int64_t views, const int64_t *step,
+                     const int64_t *place)
+{
+    char *args[MAX_ARGS];
+    nnm_idx strides[MAX_ARGS], steps[MAX_ARGS];
+    const nnm_idx dims[2] = {n, rows};
+    for (int64_t k = 0; k < op[2]; ++k) {
+        const int64_t r = op[3 + 2 * k];
+        args[k] = reg[r];
+        strides[k] = (nnm_idx)op[4 + 2 * k];
+        steps[k] = (nnm_idx)(r < views ? step[r] : place[2 * (r - views) + 1]);
+    }
+    ((nnm_loop)(uintptr_t)op[0])(args, dims, strides, steps);
 }
 
 static const int64_t *skip(const int64_t *op, int64_t count)
@@ -141,7 +161,14 @@ void nnm_exec_machine(const nnm_instr *in, nnm_frame *frame, int t, int nt)
             if (nblock) {
                 for (int64_t k = 0; k < fixed; ++k)
                     reg[views + k] = scratch + place[2 * k];
-                for (int64_t b = 0; b < (p ? batch : 1); ++b) {
+                const int at_once = p && nblock == 1 && op[1] == NNM_ROWS && 0 < last - first && last - first <= block;
+                if (at_once) {
+                    for (int64_t k = 0; k < nviews; ++k)
+                        reg[moving[k]] = row[moving[k]] + first * view[moving[k] * width + V_COL];
+                    run_rows(op, reg, (nnm_idx)(last - first), (nnm_idx)batch, views, step, place);
+                    end = skip(op, 1);
+                }
+                for (int64_t b = 0; !at_once && b < (p ? batch : 1); ++b) {
                     for (int64_t k = 0; b && k < nfixed; ++k)
                         reg[here[k]] += place[2 * (here[k] - views) + 1];
                     for (int64_t c = first; c < last; c += block) {

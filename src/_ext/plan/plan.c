@@ -95,11 +95,19 @@ void nnm_walk_split(nnm_frame *frame, int nt)
     frame->split = 0;
 }
 
+static void walk_alone(void *arg, int t, int nt)
+{
+    nnm_walk(arg, t, nt);
+}
+
 void nnm_walk_timed(nnm_frame *frame, double *seconds)
 {
     frame->seconds = seconds;
     frame->inside = 0.0;
-    nnm_walk(frame, 0, 1);
+    if (frame->program->products) /* the pool sees to it that BLAS has one thread */
+        pool->run(walk_alone, frame, 1, 0.0);
+    else
+        nnm_walk(frame, 0, 1);
     frame->seconds = NULL;
 }
 

@@ -587,7 +587,7 @@ class _Writer:
     def _batch(self) -> int:
         """How many rows are worked on together: operations on their values are done for all of them at once."""
         operations = [op for p in self.phases for op in p.row]
-        if not operations or not self.row_space:
+        if not self.row_space:
             return 1
         for op in operations:
             for k, a in enumerate(op.args):

@@ -137,7 +137,9 @@ class Assembler:
         """An instruction on general registers: "mov", "or", "sbb", "sub", "xor", "cmp"; of 64 bits where ``wide``."""
         self.plain(_GENERAL[name], out, rm, wide=wide)
 
-    def general_number(self, name: str, out: int, number: int, *, wide: bool = True) -> None:
+    def general_number(
+        self, name: str, out: int | Memory, number: int, *, wide: bool = True
+    ) -> None:
         """The same with a number of 32 bits: "add", "sub", "cmp", "mov", "test"."""
         opcode, reg = _WITH_NUMBER[name]
         self.plain(opcode, reg, out, wide=wide)

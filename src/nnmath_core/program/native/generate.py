@@ -1,6 +1,9 @@
 """One inner loop for a run of operations: what they pass to each other stays in registers.
 
 The function has the signature of every loop (nnm_loop): args are the operands in memory, in the order of ``Run.args``.
+``dims`` has a second number, of rows, each of which is a run of its own: ``data`` says how far each arg moves from one
+to the next, and ``args`` is changed.
+
 The body is made for several vectors at a time, as many as the registers hold, then once more for one vector with a
 mask, which does the rest. Each operand is loaded where it is first read and each result stored where it is made, so
 that an output may lie in the place of an operand that is not read after it, as with the loops one after the other.
@@ -25,6 +28,7 @@ from nnmath_core.program.native.assembler import (
     RDI,
     RDX,
     RSI,
+    RSP,
     SAVED,
     Assembler,
     Literal,
@@ -136,15 +140,28 @@ class _Function:
         saved = [r for r in (*self.pointers.values(), *self.labels.values()) if r in SAVED]
         for r in saved:
             asm.push(r)
+        asm.general("mov", RAX, Memory(RSI, offset=8))
+        asm.push(RAX)  # the rows that are left
+        asm.push(RCX)  # the steps from one to the next
+        asm.general("mov", RSI, Memory(RSI))
+        asm.label("row")
         for k, r in self.pointers.items():
             asm.general("mov", r, Memory(RDI, offset=8 * k))
-        asm.general("mov", RSI, Memory(RSI))
         self._find_labels()
         self._spread()
         self._start()
         self._division()
         self._loops()
         self._close()
+        asm.general_number("sub", Memory(RSP, offset=8), 1)
+        asm.jump("end of rows", IF_EQUAL)
+        asm.general("mov", RDX, Memory(RSP))
+        for k in range(len(run.args)):
+            asm.general("mov", RCX, Memory(RDX, offset=8 * k))
+            asm.plain(0x01, RCX, Memory(RDI, offset=8 * k))  # add to memory
+        asm.jump("row")
+        asm.label("end of rows")
+        asm.general_number("add", RSP, 16)
         asm.code += b"\xc5\xf8\x77"  # vzeroupper
         for r in reversed(saved):
             asm.pop(r)

@@ -25,6 +25,8 @@ from nnmath_core.program.nodes import Loop
 __all__ = ["Operation", "available", "joined"]
 
 MOST_ARGS = 64  # as in machine.c
+ROWS = 1
+"""In place of a loop's data: it does several rows at once."""
 SIZES = {"f": 4, "d": 8}
 KNOWN = {*RECIPES, *DIRECT, *COMPOSITIONS} - {"hot"}
 
@@ -260,7 +262,7 @@ def _one(
     cost = sum(op.loop.cost for op in run)
     pairs = [*places, *writes]
     return Operation(
-        Loop("run", code.address, 0, cost, dtype),
+        Loop("run", code.address, ROWS, cost, dtype),
         [p for p, _ in pairs],
         [s for _, s in pairs],
         len(made),
