@@ -254,6 +254,40 @@ def test_second_order_on_the_device():
     np.testing.assert_allclose(got.value, want.value, rtol=0, atol=1e-10 * want.norm)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_iterations_run_on_the_device(dtype):
+    """cg, powers and quadrature over device arrays: as on the host, with their vectors there."""
+    rng, eps = np.random.default_rng(2), np.finfo(dtype).eps
+    a = rng.standard_normal((20, 20)).astype(dtype)
+    a = a @ a.T / 20 + np.eye(20, dtype=dtype)
+    b, start = rng.standard_normal((20, 2)).astype(dtype), rng.standard_normal(20).astype(dtype)
+    rtol = 1e-4 if dtype == np.float32 else 1e-9
+    jacobi = np.diag(1 / np.diag(a)).astype(dtype)
+    for options, far in (({}, {}), ({"M": jacobi}, {"M": there(jacobi)})):
+        want = nm.solvers.cg(a, b, rtol=rtol, **options)
+        got = nm.solvers.cg(there(a), there(b), rtol=rtol, **far)
+        assert device_of(got.value) == CUDA[0]
+        np.testing.assert_allclose(here(got.value), want.value, rtol=0, atol=1e3 * eps)
+        assert np.abs(got.iterations - want.iterations).max() <= 1
+        assert got.converged.all()
+    with pytest.raises(nm.ConvergenceError) as caught:
+        nm.solvers.cg(there(-a), there(b))
+    assert device_of(caught.value.partial.direction) == CUDA[0]
+    want = nm.solvers.power_iteration(a, start=start, steps=20)
+    got = nm.solvers.power_iteration(there(a), start=there(start), steps=20)
+    assert device_of(got.vector) == CUDA[0]
+    np.testing.assert_allclose(here(got.vector), want.vector, rtol=0, atol=1e3 * eps)
+    assert abs(got.value - want.value) <= 1e3 * eps
+    want = nm.solvers.spectral_norm(a[:, :15], start=start[:15], steps=20)
+    got = nm.solvers.spectral_norm(there(a[:, :15].copy()), start=there(start[:15]), steps=20)
+    assert device_of(got.left) == device_of(got.right) == CUDA[0]
+    np.testing.assert_allclose(here(got.left), want.left, rtol=0, atol=1e3 * eps)
+    want, got = (nm.solvers.slq(x, probes=3, rng=0).logdet() for x in (a, there(a)))
+    assert abs(got.value - want.value) <= 1e3 * eps
+    with pytest.raises(DeviceError, match="`b` must be on cuda:0"):
+        nm.solvers.cg(there(a), b)
+
+
 def test_gradients_are_checked_on_the_device():
     model, x, y = network(np.float64)
     far, fx, fy = to_device((model, x, y), "cuda:0")

@@ -1,5 +1,6 @@
 """The Hessian operator: against dense Hessians, differences, published numbers, and as SciPy uses it."""
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -76,17 +77,83 @@ def test_products_are_differences_of_the_gradient(rng, name):
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 64])
-def test_blocks_are_cut_as_the_cache_allows(rng, columns):
+def test_blocks_by_definition_are_cut_as_the_cache_allows(rng, columns):
+    """What runs on a device, here on the host."""
     model, x, y = network(rng, np.tanh)
     H = HessianOperator(mean_loss, model, x, y)
-    assert 1 < H._columns <= 64
+    assert 1 < H._columns() <= 64
     X = rng.standard_normal((66, 7))
     expected = np.stack([H @ column for column in X.T], axis=1)
-    H._columns = columns
-    found = H @ X
+    H._columns = lambda: columns
+    found = H._by_definition(X)
     assert np.abs(found - expected).max() <= 64 * EPS * np.abs(expected).max()
     wide = HessianOperator(mean_loss, model, np.tile(x, (500, 1)), np.tile(y, 500))
-    assert wide._columns == 1
+    assert wide._columns() == 1
+
+
+@each_dtype
+def test_products_run_as_a_plan(rng, dtype):
+    """One plan for all products, without Python in it, and the same in C as from Python to the bit."""
+    model, x, y = network(rng, np.tanh, dtype=dtype)
+    H = HessianOperator(mean_loss, model, x, y, reduction=Reduction("mean", 40))
+    assert H._linear.plan is None  # nothing is compiled for the gradient
+    X = rng.standard_normal((66, 3)).astype(dtype)
+    Y = H @ X
+    plan, total = H._linear.planned(), H.to_reduction("sum")
+    assert H._linear.in_c
+    assert plan.cost.host == 0
+    assert total._linear.planned() is plan
+    rows = np.ascontiguousarray(X.T)
+    np.testing.assert_array_equal(H._compiled_product()(rows).T, Y)
+    np.testing.assert_array_equal(total._compiled_product()(rows).T, total @ X)
+    assert np.abs(H._by_definition(X) - Y).max() <= 64 * np.finfo(dtype).eps * np.abs(Y).max()
+    assert (H @ X[:, :0]).shape == (66, 0)
+
+
+def test_what_was_linearised_is_given_up_when_there_is_a_plan(rng):
+    """Else the values that a product keeps would be there twice."""
+    n = 50_000
+    x = rng.standard_normal(n)
+    gc.collect()
+    tracemalloc.start()
+    H = HessianOperator(lambda w, x: np.sum(np.tanh(w[0] * x) * w[1]), np.ones(2), x)
+    before = tracemalloc.get_traced_memory()[0]
+    H @ np.ones(2)
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after <= 1.3 * before
+
+
+def test_control_flow_on_values_is_taken_as_at_the_point(rng):
+    """`nm.compile` refuses such a function; linearised at the point it has a plan."""
+
+    def loss(w):
+        if np.sum(w) > 0:
+            return np.sum(w**3)
+        return np.sum(w**2)
+
+    for sign in (1.0, -1.0):
+        w = sign * np.arange(1.0, 4.0)
+        H = HessianOperator(loss, w)
+        np.testing.assert_allclose(
+            H.to_dense(), np.diag(6 * w if sign > 0 else np.full(3, 2.0)), rtol=8 * EPS
+        )
+    with pytest.raises(nm.TraceError):
+        nm.compile(loss)(w)
+
+
+def test_a_plan_that_calls_python_is_called_from_python(rng):
+    """Where an instruction has no kernel in C, iterations call the operator, and find the same to the bit."""
+    model, x, y = network(rng, np.tanh)
+    H = HessianOperator(mean_loss, model, x, y)
+    found = lanczos(H, k=3, rng=0)
+    H._linear.in_c = False  # as planned() says where the plan has such instructions
+    assert H._compiled_product() is None
+    again = lanczos(H, k=3, rng=0)
+    np.testing.assert_array_equal(found.value, again.value)
+    np.testing.assert_array_equal(found.vectors, again.vectors)
+    assert again.products == found.products
 
 
 def test_a_product_frees_what_it_has_used():
@@ -99,13 +166,15 @@ def test_a_product_frees_what_it_has_used():
         return np.sum(x)
 
     H = HessianOperator(loss, np.ones(1), np.linspace(0, 1, n))
-    H @ np.ones(1)
+    one = np.ones((1, 1))
+    H._by_definition(one)
     tracemalloc.start()
-    H @ np.ones(1)
+    H._by_definition(one)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(H._product.program.equations) > 10 * layers
+    assert len(H._linear.program.equations) > 10 * layers
     assert peak <= (layers + 8) * n * 8
+    assert H._linear.planned().cost.peak <= (layers + 8) * n * 8
 
 
 # ----------------------------------------------------------------------- published numbers
@@ -387,3 +456,22 @@ def test_an_interrupted_or_short_search_has_what_it_found(trained):
     partial = caught.value.partial
     assert 0 < partial.converged.sum() < 15
     assert partial.converged[-1]
+
+
+def test_the_digits_network_has_its_top_eigenvalues():
+    """Handwritten digits: residuals below 1e-8, and the values of the dense algorithm."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    x, y = digits.data[:600] / 16.0, digits.target[:600]
+    model = nm.nn.MLP.init((64, 16, 10), activation=nm.nn.gelu, rng=0)
+    descend, step = nm.optim.adam(0.01), nm.compile(nm.grad(mean_loss))
+    state = descend.init(model)
+    for _ in range(60):
+        model, state = descend.step(model, step(model, x, y), state)
+    H = HessianOperator(mean_loss, model, x, y)
+    found = lanczos(H, k=10, rng=0)
+    assert found.complete
+    assert found.residual.max() < 1e-8
+    dense = H.to_dense()
+    exact = np.linalg.eigvalsh((dense + dense.T) / 2)
+    allowance = len(exact) * EPS * np.abs(exact).max()
+    assert (np.abs(found.value - exact[-10:]) <= found.bound + allowance).all()

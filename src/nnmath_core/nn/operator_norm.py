@@ -315,6 +315,8 @@ def _found_norm(of: _Map) -> OperatorNorm:
         pairs = lanczos(gram, k=1, tol=1e-9, max_steps=500, rng=0, confirm=False)
     except ConvergenceError as stop:
         pairs = stop.partial
+    if pairs.interrupted:
+        raise KeyboardInterrupt
     sizes = of.sizes
     if not of.circular:
         sizes = tuple(

@@ -51,6 +51,9 @@ class Eigenpairs:
         The tolerance, relative to ``norm``.
     verdict : str
         All this in a sentence.
+    interrupted : bool
+        Ctrl-C ended the iteration: the pairs are those found until then, ``residual`` is estimated
+        from the recurrence, and nothing is known of other eigenvalues.
     """
 
     value: Array
@@ -67,6 +70,7 @@ class Eigenpairs:
     norm: float
     tol: float
     verdict: str
+    interrupted: bool
 
     def __repr__(self) -> str:
         return f"<{len(self.value)} eigenpairs: {self.verdict}>"

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, eigh_tridiagonal
 
-from nnmath_core._ext import _lanczos
+from nnmath_core._ext import _iterations
 from nnmath_core.checks import (
-    require_callable,
     require_in,
     require_positive_int,
     require_real,
     require_rng,
     sentence,
 )
-from nnmath_core.device import CPU, to_device
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError, ShapeError
 from nnmath_core.solvers.eigenpairs import Eigenpairs, kato_temple
+from nnmath_core.solvers.iteration import (
+    Progress,
+    product_of,
+    require_progress,
+    require_symmetric,
+)
 from nnmath_core.solvers.operator import LinearOperator, operator_of
 from nnmath_core.typing import Array, Rng
 
@@ -51,7 +55,7 @@ def lanczos(
 
     Parameters
     ----------
-    A : LinearOperator, symmetric array or sparse matrix, or SciPy operator, shape (n, n)
+    A : LinearOperator, symmetric array or sparse matrix, SciPy operator, or Plan, shape (n, n)
         float32 or float64. What does not promise to be symmetric is tested with two products.
     k : int or (int, int), default 10
         How many pairs. With ``which="BE"`` a pair of counts is (from the high end, from the low
@@ -76,7 +80,8 @@ def lanczos(
     Returns
     -------
     Eigenpairs
-        In ascending order, with residuals, bounds and a verdict.
+        In ascending order, with residuals, bounds and a verdict. After Ctrl-C it is what was found
+        until then, ``interrupted`` and its verdict say so, and nothing is raised.
 
     Raises
     ------
@@ -115,9 +120,9 @@ def lanczos(
     *Cost.* m steps cost m products, ``2 n m**2`` flops of orthogonalisation in one pass, and
     ``n * m`` numbers of memory; confirming adds a third to a half. Nothing is restarted: where a
     restarted method (`scipy.sparse.linalg.eigsh`) has few vectors and many products, this one has
-    few products, which are what costs on a network. The vectors are on the host; a device operator
-    receives and returns one vector a step. After Ctrl-C the exception has ``.partial`` as
-    `ConvergenceError` has.
+    few products, which are what costs on a network. The steps run in C without the GIL, on
+    `nm.threads` threads; products too, where the operator is a matrix, a Plan or a `HessianOperator`
+    on the host. The vectors are on the host; a device operator receives and returns one a step.
 
     References
     ----------
@@ -152,18 +157,16 @@ def lanczos(
         max_steps = min(n, max(20 * count, 1000))
     else:
         max_steps = min(n, require_positive_int("lanczos", "max_steps", max_steps))
-    if not isinstance(progress, bool):
-        require_callable("lanczos", "progress", progress)
+    require_progress("lanczos", progress)
     search = _Search(op, which, high, low, max_steps, tol, require_rng("lanczos", rng))
-    if not op.symmetric:
-        search.require_symmetry()
-    with _Progress(progress, count) as search.tell:
+    with Progress(progress, count, "lanczos", "pair") as search.tell:
         try:
+            if not op.symmetric:
+                require_symmetric("lanczos", op, search.multiply, search.rng)
             finished = search.all_runs(confirm=confirm)
             result = search.result()
-        except KeyboardInterrupt as stop:
-            stop.partial = search.result(measure=False)  # type: ignore[attr-defined]
-            raise
+        except KeyboardInterrupt:
+            return search.result(interrupted=True)
     if not finished or not result.converged.all():
         if finished:
             why = "no more is to be had: the products carry errors of this size"
@@ -212,7 +215,8 @@ class _Search:
         self.count = max(high, low) if which == "LM" else high + low
         self.n, self.max_steps, self.tol, self.rng = op.shape[0], max_steps, tol, rng
         self.eps = float(np.finfo(op.dtype).eps)
-        self.steps = self.runs = self.products = self.locked = 0
+        self.multiply = product_of("lanczos", op)
+        self.steps = self.runs = self.locked = 0
         self.looks = 0  # at Ritz values of confirming runs: chances to stop too early
         self.values = self.residuals = np.zeros(0)
         self.complete = False
@@ -229,37 +233,6 @@ class _Search:
     def forget_ritz(self) -> None:
         """Have no Ritz values (m,), vectors of T (steps, m) and error estimates (m,) for now."""
         self.ritz: tuple[Array, Array, Array] = (np.zeros(0), np.zeros((0, 0)), np.zeros(0))
-
-    # ------------------------------------------------------------------------- products
-
-    def product(self, x: Array) -> Array:
-        """Return the product with a vector or a block, on the host."""
-        self.products += 1 if x.ndim == 1 else x.shape[1]
-        y = self.op @ (x if self.op.device == CPU else to_device(x, self.op.device))
-        if y.shape != x.shape:
-            raise ShapeError(sentence("lanczos", "A @ x", f"of shape {x.shape}", str(y.shape)))
-        if y.dtype != x.dtype:
-            wanted = f"of the operator's dtype, {x.dtype}"
-            raise DtypeError(sentence("lanczos", "A @ x", wanted, str(y.dtype)))
-        return np.ascontiguousarray(y if self.op.device == CPU else to_device(y, CPU))
-
-    def require_symmetry(self) -> None:
-        """Compare y'Ax with x'Ay for a random pair, to n products' worth of rounding."""
-        x, y = self.rng.standard_normal((2, self.n)).astype(self.op.dtype)
-        ax, ay = self.product(x).astype(float), self.product(y).astype(float)
-        scale = float(
-            np.linalg.norm(ax) * np.linalg.norm(y) + np.linalg.norm(ay) * np.linalg.norm(x)
-        )
-        if not math.isfinite(scale):
-            raise DomainError(
-                "lanczos: `A @ x` must be finite, got infinity or NaN for a random vector."
-            )
-        gap = abs(float(y @ ax) - float(x @ ay))
-        if gap > 32 * self.eps * scale:
-            raise DomainError(
-                "lanczos: `A` must be symmetric, and for random vectors x'Ay and y'Ax differ by "
-                f"{gap / scale:.1e} of |x| |Ay|. Pass (A + A.T) / 2, or use the operator A.T A."
-            )
 
     # ----------------------------------------------------------------------------- runs
 
@@ -296,7 +269,7 @@ class _Search:
         self.forget_ritz()
         for _ in range(3):
             w = self.rng.standard_normal(self.n).astype(self.op.dtype)
-            if _lanczos.orthonormalise(self.basis, self.locked, w, self.coefficients):
+            if _iterations.orthonormalise(self.basis, self.locked, w, self.coefficients):
                 self.basis[self.locked] = w
                 return True
         return False
@@ -312,14 +285,13 @@ class _Search:
             self.room(self.locked + stop + 1)
             before = int(self.done[0])
             try:
-                closed = _lanczos.run(
-                    lambda i: self.product(self.basis[i]),
+                closed = _iterations.lanczos(
+                    self.multiply,
                     self.basis,
                     self.locked,
                     stop,
                     self.alpha,
                     self.beta,
-                    self.coefficients,
                     self.done,
                     self.facts,
                     breakdown,
@@ -464,14 +436,15 @@ class _Search:
     # -------------------------------------------------------------------------- basis
 
     def room(self, rows: int) -> None:
-        """Make the basis at least ``rows`` high, doubling it up to what can ever be needed."""
+        """Make the basis at least ``rows`` high, half as high again up to what can ever be needed.
+
+        In place: the system moves pages of large arrays, and copies nothing.
+        """
         if rows > len(self.basis):
             most = max(rows, min(self.n + 1, self.locked + self.max_steps + 1))
-            basis = np.empty((min(max(rows, 2 * len(self.basis), 32), most), self.n), self.op.dtype)
-            used = self.locked + int(self.done[0]) + 1
-            basis[: min(used, len(self.basis))] = self.basis[:used]
-            self.basis = basis
-            self.coefficients = np.empty(len(basis), self.op.dtype)
+            enough = min(max(rows, len(self.basis) + len(self.basis) // 2, 32), most)
+            self.basis.resize((enough, self.n), refcheck=False)
+            self.coefficients = np.empty(enough, self.op.dtype)
 
     def lock(self, chosen: Array) -> None:
         """Turn Ritz vectors of the run into rows of the finished part, in place, column by column."""
@@ -492,29 +465,28 @@ class _Search:
 
     # -------------------------------------------------------------------------- result
 
-    def result(self, *, measure: bool = True) -> Eigenpairs:
-        """Return the wanted pairs as they stand; ``measure`` computes their residuals by products."""
-        if not measure and self.done[0]:  # interrupted between two looks at the Ritz values
+    def result(self, *, interrupted: bool = False) -> Eigenpairs:
+        """Return the wanted pairs as they stand, with residuals by products unless ``interrupted``."""
+        if interrupted and self.done[0]:  # interrupted between two looks at the Ritz values
             self.find_ritz(int(self.done[0]), closed=False)
         found = self.wanted()
         theta, error = self.candidate_values(), self.candidate_residuals()
         found = found[np.argsort(theta[found], kind="stable")]
         rows = np.empty((len(found), self.n), self.op.dtype)
-        for row, i in enumerate(found):
-            if i < self.locked:
-                rows[row] = self.basis[i]
-            else:
-                s = self.ritz[1][:, i - self.locked].astype(self.op.dtype)
-                rows[row] = s @ self.basis[self.locked : self.locked + len(s)]
-        value, residual, vectors = theta[found], error[found], np.ascontiguousarray(rows.T)
-        if measure and len(found):
-            value, residual, vectors = self.measured(vectors)
+        old = found < self.locked
+        rows[old] = self.basis[found[old]]
+        if not old.all():
+            s = self.ritz[1][:, found[~old] - self.locked].astype(self.op.dtype)
+            rows[~old] = s.T @ self.basis[self.locked : self.locked + len(s)]
+        value, residual = theta[found], error[found]
+        if not interrupted and len(found):
+            value, residual, rows = self.measured(rows)
         norm = max(self.norm, float(np.abs(value).max(initial=0)))
         converged = residual <= self.tol * norm
         kato = kato_temple(value, residual, np.delete(theta, found), np.delete(error, found))
         return Eigenpairs(
             value=value.astype(self.op.dtype),
-            vectors=vectors,
+            vectors=np.ascontiguousarray(rows.T),
             residual=residual,
             bound=residual + self.rounding(norm),
             kato_temple=kato,
@@ -523,10 +495,11 @@ class _Search:
             others=self.others,
             iterations=self.steps,
             runs=self.runs,
-            products=self.products,
+            products=self.multiply.count,
             norm=norm,
             tol=self.tol,
-            verdict=self.verdict(converged, residual, norm),
+            verdict=self.verdict(converged, residual, norm, interrupted),
+            interrupted=interrupted,
         )
 
     def rounding(self, norm: float) -> float:
@@ -540,24 +513,24 @@ class _Search:
         return max(8 * self.eps * norm, math.sqrt(self.n) * leak)
 
     def measured(self, vectors: Array) -> tuple[Array, Array, Array]:
-        """Return values, residuals and vectors that are best in the span of orthonormal vectors (n, k).
+        """Return values, residuals and vectors that are best in the span of orthonormal rows (k, n).
 
         The pairs of one run are already so; those of several runs are coupled by their residuals.
         Sums are in double, products in the operator's dtype.
         """
         wide = vectors.astype(float)
         images = np.empty_like(wide)
-        for start in range(0, wide.shape[1], COLUMNS):
-            block = np.ascontiguousarray(vectors[:, start : start + COLUMNS])
-            images[:, start : start + COLUMNS] = self.product(block)
-        small = wide.T @ images
-        value, turn = eigh((small + small.T) / 2, wide.T @ wide)
-        wide, images = wide @ turn, images @ turn
-        residual = np.linalg.norm(images - wide * value, axis=0)
-        return value, residual, wide.astype(self.op.dtype)
+        for start in range(0, len(wide), COLUMNS):
+            images[start : start + COLUMNS] = self.multiply(vectors[start : start + COLUMNS])
+        small = wide @ images.T
+        value, turn = eigh((small + small.T) / 2, wide @ wide.T)
+        wide, images = turn.T @ wide, turn.T @ images
+        images -= wide * value[:, None]
+        return value, np.linalg.norm(images, axis=1), wide.astype(self.op.dtype)
 
-    def verdict(self, converged: Array, residual: Array, norm: float) -> str:
-        parts = [
+    def verdict(self, converged: Array, residual: Array, norm: float, interrupted: bool) -> str:
+        parts = [f"interrupted after {self.steps} steps"] if interrupted else []
+        parts += [
             f"{int(converged.sum())} of {self.count} converged in {self.steps} steps"
             f" (largest residual {residual.max(initial=0) / norm if norm else 0.0:.1e} of the norm)"
         ]
@@ -572,30 +545,3 @@ class _Search:
         else:
             parts.append("copies of multiple eigenvalues may be missing")
         return "; ".join(parts)
-
-
-class _Progress:
-    """Steps and converged pairs to a bar of tqdm, to a callable, or to nobody."""
-
-    def __init__(self, progress: bool | Callable[[int, int], object], count: int) -> None:
-        self.bar, self.call = None, progress if callable(progress) else None
-        if progress is True:
-            try:
-                from tqdm.auto import tqdm
-            except ImportError:
-                return
-            self.bar = tqdm(total=count, desc="lanczos", unit="pair")
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self
-
-    def __call__(self, steps: int, converged: int) -> None:
-        if self.call is not None:
-            self.call(steps, converged)
-        if self.bar is not None:
-            self.bar.n = converged
-            self.bar.set_postfix(steps=steps)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()

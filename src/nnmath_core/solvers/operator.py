@@ -7,12 +7,14 @@ from typing import Any, final
 
 import numpy as np
 
+from nnmath_core._ext import _iterations
 from nnmath_core.checks import describe, require_float, sentence
 from nnmath_core.device import CPU, Device, backend_for, backend_of, device_of
 from nnmath_core.errors import DeviceError, DtypeError, ShapeError
+from nnmath_core.program.plan import FrozenPlan, Plan
 from nnmath_core.typing import Array
 
-__all__ = ["LinearOperator", "as_operator"]
+__all__ = ["LinearOperator", "PlanOperator", "as_operator", "operator_of"]
 
 
 class LinearOperator(ABC):
@@ -72,6 +74,14 @@ class LinearOperator(ABC):
             f"{type(self).__name__} has no transpose: write `_rmatmat`, or set `symmetric = True` "
             "when it is."
         )
+
+    def _compiled_product(self) -> Any:
+        """Return the product for iterations in C, which then need no GIL; None: they call `_matmat`."""
+        return None
+
+    def _compiled_transpose(self) -> Any:
+        """Return the same of the transpose; None: they call `_rmatmat`."""
+        return self._compiled_product() if self.symmetric else None
 
     def __matmul__(self, x: Any) -> Array:
         x = self._require_block(x, self.shape[1], f"{type(self).__name__} @ x")
@@ -168,6 +178,12 @@ class _Transposed(LinearOperator):
     def _rmatmat(self, Y: Array) -> Array:
         return self._of._matmat(Y)
 
+    def _compiled_product(self) -> Any:
+        return self._of._compiled_transpose()
+
+    def _compiled_transpose(self) -> Any:
+        return self._of._compiled_product()
+
     @property
     def T(self) -> LinearOperator:
         return self._of
@@ -186,6 +202,97 @@ class MatrixOperator(LinearOperator):
 
     def _rmatmat(self, Y: Array) -> Array:
         return self.matrix.T @ Y  # type: ignore[no-any-return]
+
+    def _compiled_product(self) -> Any:
+        return _product_of_matrix(self.matrix) if self.device == CPU else None
+
+    def _compiled_transpose(self) -> Any:
+        if self.symmetric:
+            return self._compiled_product()
+        return _product_of_matrix(self.matrix.T) if self.device == CPU else None
+
+
+def _product_of_matrix(matrix: Any) -> Any:
+    """Return the product in C of a dense or sparse matrix; memory in neither order is copied."""
+    if not isinstance(matrix, np.ndarray):
+        rows = matrix.tocsr()
+        # of a list of rows SciPy may have given the two lists of indices types of their own
+        kind = np.promote_types(rows.indices.dtype, rows.indptr.dtype)
+        indices, indptr = (
+            rows.indices.astype(kind, copy=False),
+            rows.indptr.astype(kind, copy=False),
+        )
+        return _iterations.sparse_product(rows.data, indices, indptr, rows.shape[1])
+    if matrix.dtype.isnative and matrix.flags.aligned:
+        if matrix.flags.c_contiguous:
+            return _iterations.dense_product(matrix)
+        if matrix.flags.f_contiguous:
+            return _iterations.dense_product(matrix.T, True)
+    return _iterations.dense_product(np.array(matrix, matrix.dtype.newbyteorder("="), order="C"))
+
+
+@final
+class PlanOperator(LinearOperator):
+    """A Plan of one vector to one vector as an operator, whose products run in C.
+
+    Parameters
+    ----------
+    plan : Plan
+        What `nm.compile` made of a linear function of one vector, or `Plan.freeze` of one that is linear in the
+        argument that is left. That it is linear is a promise.
+    symmetric : bool, default False
+        A promise, too.
+
+    Raises
+    ------
+    DtypeError
+        ``plan`` is no plan, or not of float32 or float64 to the same dtype.
+    ShapeError
+        It does not take one vector, or does not give one.
+
+    Notes
+    -----
+    A product with a block is one run a vector. What calls Python inside of the plan (``plan.cost.host``) takes the GIL.
+    There is no transpose unless it is symmetric.
+
+    Examples
+    --------
+    >>> def product(w, v):
+    ...     return nm.hvp(lambda w: np.sum(w**3) / 6, (w,), (v,))
+    >>> w = np.array([1.0, 2.0, 3.0])
+    >>> H = nm.solvers.PlanOperator(nm.compile(product).plan(w, w).freeze({0: w}), symmetric=True)
+    >>> H @ np.ones(3)
+    array([1., 2., 3.])
+    """
+
+    def __init__(self, plan: Plan | FrozenPlan, *, symmetric: bool = False) -> None:
+        if not isinstance(plan, (Plan, FrozenPlan)):
+            raise DtypeError(sentence("PlanOperator", "plan", "a Plan", describe(plan)))
+        run = plan.plan if isinstance(plan, FrozenPlan) else plan
+        for what, found in (("take", run.program.inputs), ("give", run.program.outputs)):
+            shapes = [tuple(v.shape) for v in found]
+            if len(shapes) != 1 or len(shapes[0]) != 1:
+                got = f"shapes {shapes}"
+                raise ShapeError(
+                    sentence("PlanOperator", "plan", f"one that {what}s one vector", got)
+                )
+        (taken,), (given,) = run.program.inputs, run.program.outputs
+        if taken.dtype != given.dtype or taken.dtype not in (np.float32, np.float64):
+            got = f"{taken.dtype} to {given.dtype}"
+            raise DtypeError(sentence("PlanOperator", "plan", "of float32 or float64 alone", got))
+        self.plan, self.symmetric, self._keep = run, symmetric, plan
+        self.shape, self.dtype = (given.shape[0], taken.shape[0]), np.dtype(taken.dtype)
+        if symmetric and self.shape[0] != self.shape[1]:
+            raise ShapeError(sentence("PlanOperator", "plan", "square", f"shape {self.shape}"))
+
+    def _matmat(self, X: Array) -> Array:
+        Y = np.empty((X.shape[1], self.shape[0]), self.dtype)
+        for row, x in zip(Y, np.ascontiguousarray(X.T), strict=True):
+            self.plan(x, out=row)
+        return Y.T
+
+    def _compiled_product(self) -> Any:
+        return None if self.plan.cost.host else _iterations.plan_product(self.plan.capsule)
 
 
 @final
@@ -209,8 +316,9 @@ def as_operator(A: Any) -> LinearOperator:
 
     Parameters
     ----------
-    A : LinearOperator, array, sparse matrix or array, or SciPy operator, shape (m, n)
-        float32 or float64. An object with ``shape`` and ``matvec`` counts as SciPy's.
+    A : LinearOperator, array, sparse matrix or array, SciPy operator, or Plan, shape (m, n)
+        float32 or float64. An object with ``shape`` and ``matvec`` counts as SciPy's. A Plan (frozen or not) is
+        one of a linear function of one vector, see `PlanOperator`.
 
     Returns
     -------
@@ -236,6 +344,8 @@ def operator_of(who: str, A: Any) -> LinearOperator:
     """Return `as_operator` of ``A``, with complaints in the name of ``who``."""
     if isinstance(A, LinearOperator):
         return A
+    if isinstance(A, (Plan, FrozenPlan)):
+        return PlanOperator(A)
     if type(A).__module__.startswith("scipy.sparse") and hasattr(A, "tocsr"):
         if A.dtype not in (np.float32, np.float64):
             wanted = "a float32 or float64 matrix"
@@ -261,5 +371,15 @@ def operator_of(who: str, A: Any) -> LinearOperator:
     square = A.shape[0] == A.shape[1]
     backend = backend_of(A, who=who)
     with backend.scope():
-        symmetric = square and bool((A == A.T).all())
+        symmetric = square and _is_symmetric(A)
     return MatrixOperator(A, symmetric=symmetric, device=backend.device)
+
+
+def _is_symmetric(A: Array) -> bool:
+    """Whether a square matrix equals its transpose exactly, block by block; most others are known by one row."""
+    n, width = A.shape[0], 256
+    if n and not bool((A[0] == A[:, 0]).all()):
+        return False
+    return all(
+        bool((A[i : i + width, i:] == A[i:, i : i + width].T).all()) for i in range(0, n, width)
+    )

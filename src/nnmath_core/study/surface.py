@@ -55,6 +55,8 @@ def surface_record(
         if not isinstance(error.partial, Eigenpairs):
             raise
         found = error.partial
+    if found.interrupted:
+        raise KeyboardInterrupt
     loss = loss_over(model, x, y)
     gradient = np.asarray(to_device(H.gradient, "cpu"), np.float64)
     norm = float(np.linalg.norm(gradient))
