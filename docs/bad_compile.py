@@ -35,7 +35,7 @@ class _Face(ctypes.Structure):
 
 CODES = (
     "NNM_OK NNM_NULL_POINTER NNM_MISALIGNED NNM_NOT_THE_INPUT NNM_NO_MEMORY NNM_PYTHON_ERROR NNM_ABI_MISMATCH "
-    "NNM_OTHER_DTYPE NNM_OTHER_SHAPE NNM_OUTSIDE"
+    "NNM_OTHER_DTYPE NNM_OTHER_SHAPE NNM_OUTSIDE NNM_NO_VALUE"
 ).split()
 
 
@@ -261,6 +261,8 @@ ROWS: dict[str, list[Bad]] = {
         Bad("a donated input that is not the output", "call_from_c(taken.capsule, [x], [y])", "'NNM_NOT_THE_INPUT'"),
         Bad("a donated input that is the output", "call_from_c(taken.capsule, [x], [x])", "'NNM_OK'"),
         Bad("an index outside", "call_from_c(pick.capsule, [x, np.array(6)], [y])", "'NNM_OUTSIDE'"),
+        Bad("a singular matrix", "call_from_c(nm.compile(np.linalg.inv).plan(np.eye(2)).capsule, "
+            "[np.zeros((2, 2))], [np.empty((2, 2))])", "'NNM_NO_VALUE'"),
     ],
 }  # fmt: skip
 """What is bad, the call and its outcome, by topic."""

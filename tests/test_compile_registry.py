@@ -1,5 +1,7 @@
 """Compiled equals eager: every primitive with its derivatives, special points, random programs, all of `nn`.
 
+All of it runs in C, but for the primitives that docs/compile.md names.
+
 The default run compiles for each sample the value or its vmap, and one derivative; which, a hash of the name decides.
 All ways of all samples are in `make test-long`.
 """
@@ -114,7 +116,7 @@ def entry_bound(case):
 def check(case, way):
     with np.errstate(all="ignore"):
         f, args = way(case)
-    check_compiled(f, args, bound_of(case, way), way.__name__)
+    check_compiled(f, args, bound_of(case, way), way.__name__, in_c=True)
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -160,7 +162,7 @@ def test_special_point(primitive, row, dtype):
         return y, pull(nm.tree_map(np.ones_like, y)), nm.jvp(f, xs, xs)
 
     xs = [np.asarray(row.operands[i], dtype)[()] for i in at]
-    check_compiled(all_of, xs, rounding())
+    check_compiled(all_of, xs, rounding(), in_c=True)
 
 
 def extremes(dtype):
@@ -218,7 +220,7 @@ def test_extreme_values(case):
             operands[i] = x
         return case.primitive(*operands, **case.params)
 
-    check_compiled(f, xs, entry_bound(case))
+    check_compiled(f, xs, entry_bound(case), in_c=True)
     with np.errstate(all="ignore"):
         got, want = (nm.tree_leaves(g(*xs)) for g in (nm.compile(f), f))
     for a, b in zip(got, want, strict=True):
@@ -244,7 +246,7 @@ def check_program(program, kind):
         with pytest.raises(TraceError, match="lstsq"):
             nm.compile(f)(*args)
         return
-    check_compiled(f, args, rounding(terms=terms(program)), f"{kind} of {program.name}")
+    check_compiled(f, args, rounding(terms=terms(program)), f"{kind} of {program.name}", in_c=True)
 
 
 class WithOther:
@@ -311,7 +313,7 @@ def check_network(f, params, x):
 
         return f(params, x), nm.jvp(g, (params, x), (params, x))
 
-    check_compiled(all_of, (params, x), rounding(terms=4 * max(x.size, 1)))
+    check_compiled(all_of, (params, x), rounding(terms=4 * max(x.size, 1)), in_c=True)
 
 
 def layers():
@@ -342,7 +344,7 @@ def test_loss(name, dtype):
     def all_of(loss, x, y):
         return loss(x, y), nm.jvp(nm.grad(lambda x: np.sum(loss(x, y))), (x,), (x,))
 
-    check_compiled(all_of, (loss, x, y), rounding(terms=64))
+    check_compiled(all_of, (loss, x, y), rounding(terms=64), in_c=True)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

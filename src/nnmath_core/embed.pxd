@@ -21,6 +21,7 @@ cdef extern from "nnmath_core.h":
         NNM_OTHER_DTYPE
         NNM_OTHER_SHAPE
         NNM_OUTSIDE
+        NNM_NO_VALUE
     enum:
         NNM_TYPE_OTHER
         NNM_TYPE_BOOL

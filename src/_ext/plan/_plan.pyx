@@ -1,6 +1,7 @@
 """The door of the executor: Plans made of instructions, and their runs on NumPy arrays.
 
     blas.pxi    addresses of BLAS's functions
+    lapack.pxi  those of LAPACK's
     host.pxi    instructions that call Python
     frame.pxi   memory of results
     door.pxi    a compiled function: arguments in, results out
@@ -55,6 +56,9 @@ cdef extern from "plan/nnm_plan.h":
         void *error
         int outside
         int64_t index, length
+        int64_t refused
+    enum:
+        REASONS "NNM_REASONS"
     ctypedef void (*nnm_exec)(const nnm_instr *, nnm_frame *, int, int) noexcept nogil
     char *nnm_at(const nnm_frame *, nnm_ref) noexcept nogil
     void nnm_walk_split(nnm_frame *, int) noexcept nogil
@@ -86,13 +90,14 @@ def ufunc_loop(f, str types):
     if types not in names:
         return None
     i = names.index(types)
-    return <uintptr_t>u.functions[i], <uintptr_t>u.data[i]
+    return <uintptr_t>u.functions[i], <uintptr_t>u.data[i] if u.data is not NULL else 0
 
 
 nnm_plan_use_pool(pool_table())
 nnm_plan_use_signals(check_signals)
 
 include "blas.pxi"
+include "lapack.pxi"
 include "host.pxi"
 include "frame.pxi"
 include "embed.pxi"

@@ -278,7 +278,7 @@ cdef class Executable:
         return results
 
     cdef int walk(self, nnm_frame *frame, int split) except -1:
-        frame.failed, frame.error, frame.outside = 0, NULL, 0
+        frame.failed, frame.error, frame.outside, frame.refused = 0, NULL, 0, 0
         with nogil:
             if split > 1:
                 nnm_walk_split(frame, split)
@@ -313,6 +313,10 @@ cdef int raise_failure(nnm_frame *frame) except -1:
         frame.error = NULL
     if frame.outside:                     # what was raised later, was raised because of it
         raise IndexError(f"index {frame.index} is out of bounds for an axis of size {frame.length}")
+    if frame.refused:
+        k = frame.refused - 1
+        kind, message = (<object>frame.program.instr[k // REASONS].object)[k % REASONS]
+        raise kind(message)
     raise error
 
 

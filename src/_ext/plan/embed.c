@@ -52,7 +52,7 @@ static int run(const nnm_plan *plan, const void *const *inputs, void *const *out
     if (nnm_frame_run(frame)) {
         if (frame->error)
             print(frame->error);
-        code = frame->outside ? NNM_OUTSIDE : NNM_PYTHON_ERROR;
+        code = frame->outside ? NNM_OUTSIDE : frame->refused ? NNM_NO_VALUE : NNM_PYTHON_ERROR;
     }
     if (!workspace)
         nnm_frame_give(frame);

@@ -33,6 +33,7 @@ static nnm_frame *placed(const nnm_program *p, void *memory, void *arena)
     h->frame.failed = 0;
     h->frame.error = NULL;
     h->frame.outside = 0;
+    h->frame.refused = 0;
     h->frame.split = 0;
     h->frame.seconds = NULL;
     memcpy(h->frame.base, p->constants, (size_t)p->nslots * sizeof(char *));
@@ -110,6 +111,7 @@ int nnm_frame_run(nnm_frame *frame)
     frame->failed = 0;
     frame->error = NULL;
     frame->outside = 0;
+    frame->refused = 0;
     if (p->threads > 1 || p->products)
         nnm_run_threads(frame, &((head *)frame)->barrier, p->threads, p->seconds);
     else

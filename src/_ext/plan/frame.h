@@ -32,7 +32,7 @@ void nnm_frame_give(nnm_frame *frame);
 char *nnm_frame_number(const nnm_frame *frame, int64_t slot);
 
 /* Run a frame whose slots are filled, on the threads that the program may use; not 0: a call into Python has raised, or an
- * index was outside. */
+ * index was outside, or something has no value. */
 int nnm_frame_run(nnm_frame *frame);
 
 /* Free the frames that wait; no run may be on. */

@@ -65,10 +65,12 @@ struct nnm_frame {
     char **base;                  /* of each slot */
     const nnm_program *program;
     struct nnm_barrier *barrier;  /* of this run; NULL with one thread */
-    int failed;                   /* a call into Python has raised: nothing more is executed, but threads still meet */
+    int failed;                   /* a call into Python has raised, or an instruction has no value: nothing more is
+                                   * executed, but threads still meet */
     void *error;                  /* its exception */
     int outside;                  /* an index was outside of its axis: this one, of that length; the run ends, and fails */
     int64_t index, length;
+    int64_t refused;              /* an instruction has no value for what it was given; see nnm_refuse */
     int split;                    /* shares of so many threads run one after the other; see nnm_walk_split */
     double *seconds;              /* of each instruction; see nnm_walk_timed */
     double inside;                /* seconds of what ran inside of an instruction that is timed */
@@ -79,6 +81,16 @@ static inline void nnm_outside(nnm_frame *frame, int64_t index, int64_t length)
     frame->index = index; /* of several threads any: each is right to complain */
     frame->length = length;
     frame->outside = 1;
+}
+
+enum { NNM_REASONS = 8 };
+
+/* An instruction has no value, for a reason 0 <= why < NNM_REASONS: a singular matrix, say. Nothing more is executed; the
+ * door raises item `why` of the instruction's object, a tuple of pairs (type of exception, message). */
+static inline void nnm_refuse(nnm_frame *frame, const nnm_instr *in, int why)
+{
+    frame->refused = (in - frame->program->instr) * NNM_REASONS + why + 1; /* of several threads any is right */
+    frame->failed = 1;
 }
 
 static inline char *nnm_at(const nnm_frame *frame, nnm_ref ref)

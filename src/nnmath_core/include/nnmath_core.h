@@ -46,7 +46,8 @@ enum {
     NNM_ABI_MISMATCH,  /* the header is of another version than the library, or newer */
     NNM_OTHER_DTYPE,   /* nnm_require: an array has another dtype than the plan was made for */
     NNM_OTHER_SHAPE,   /* nnm_require: an array has another shape than the plan was made for */
-    NNM_OUTSIDE        /* an index among the numbers is outside of the axis that it indexes */
+    NNM_OUTSIDE,       /* an index among the numbers is outside of the axis that it indexes */
+    NNM_NO_VALUE       /* an operation has no value for the numbers: a singular matrix, an iteration without a limit */
 };
 
 /* Types of entries. */
@@ -138,6 +139,7 @@ static inline const char *nnm_message(int code)
     case NNM_OTHER_DTYPE: return "an array has another dtype than the plan was made for";
     case NNM_OTHER_SHAPE: return "an array has another shape than the plan was made for";
     case NNM_OUTSIDE: return "an index is outside of the axis that it indexes";
+    case NNM_NO_VALUE: return "an operation has no value for these numbers, as a singular matrix has no inverse";
     default: return "unknown code";
     }
 }

@@ -113,9 +113,18 @@ def _flops(e: Equation, name: str) -> float:
     if name in ("conv", "conv_input", "conv_kernel"):
         return _conv_flops(e)
     if name in ("fft", "rfft", "irfft"):
-        return 5.0 * entries * math.log2(max(2, entries))
+        return _fft_flops(e, name)
     each = TRANSCENDENTAL + 3 if name in ("softmax", "logsumexp") else 1
     return float(each * max([entries, *map(math.prod, operands)]))
+
+
+def _fft_flops(e: Equation, name: str) -> float:
+    """Those of the fast transform, 5 n log2(n) for n points, half as many where one side is real."""
+    x, y = shape_of(e.operands[0]), e.outputs[0].shape
+    axes = e.params["axes"] if name == "fft" else (e.params["axis"],)
+    shape = y if name == "irfft" else x
+    each = sum(math.log2(max(2, shape[a])) for a in axes)
+    return (5.0 if name == "fft" else 2.5) * math.prod(shape) * each
 
 
 def _complex_factor(e: Equation) -> int:

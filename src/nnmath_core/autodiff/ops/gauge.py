@@ -183,7 +183,7 @@ rotations_p = Primitive(
 # ------------------------------------------------------------------------------------------ what has no derivative
 BASIS, PHASE, OPEN = 1, 2, 3
 
-_WORDS = {
+WORDS = {
     BASIS: "the function depends on the basis that was chosen for the vectors of a repeated {value}, and has no "
     "derivative there. Use what does not depend on it: {value}s, projectors, functions of the matrix.",
     PHASE: "the function depends on the phase of a complex vector, which is arbitrary, and has no derivative. "
@@ -197,7 +197,7 @@ _WORDS = {
 def _guarded(be, x, flags, *, who, value):
     top = int(be.xp.max(flags)) if flags.size else 0
     if top:
-        raise GradientError(f"{who}: " + _WORDS[top].format(value=value))
+        raise GradientError(f"{who}: " + WORDS[top].format(value=value))
     return x
 
 

@@ -3,14 +3,19 @@
 from nnmath_core.program.lower import (
     control,
     convolutions,
+    convolve,
+    defined,
     draw,
     elementwise,
+    factorisations,
     index,
     movement,
     pooling,
     products,
     rows,
     sparse,
+    systems,
+    transforms,
 )
 from nnmath_core.program.lower.rules import RULES, lowers
 
@@ -18,8 +23,11 @@ __all__ = [
     "RULES",
     "control",
     "convolutions",
+    "convolve",
+    "defined",
     "draw",
     "elementwise",
+    "factorisations",
     "index",
     "lowers",
     "movement",
@@ -27,4 +35,6 @@ __all__ = [
     "products",
     "rows",
     "sparse",
+    "systems",
+    "transforms",
 ]

@@ -13,7 +13,7 @@ from nnmath_core.program.builder import Buffer, Builder, Step, View
 from nnmath_core.program.fuse import Group, fused
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.elementwise import mapped
-from nnmath_core.program.lower.rules import RULES
+from nnmath_core.program.lower.rules import RULES, rule_of
 from nnmath_core.program.machine import emit_group
 from nnmath_core.program.peephole import joined
 
@@ -33,7 +33,7 @@ __all__ = [
 def lower_equations(b: Builder, equations: Iterable[Any]) -> None:
     """Emit the steps of equations, by their rules or by definition."""
     for e in equations:
-        rule = RULES.get(e.primitive.name)
+        rule = rule_of(e.primitive)
         if rule is None or rule(b, e) is NotImplemented:
             b.host(e)
 
@@ -69,7 +69,7 @@ def _needed(steps: Sequence[Step], kept: set[Buffer]) -> list[Step]:
     wanted = set(kept)
     out = []
     for step in reversed(steps):
-        if step.kind == "host" or any(v.buffer in wanted for v in step.writes):
+        if step.kind in ("host", "guard") or any(v.buffer in wanted for v in step.writes):
             wanted.update(v.buffer for v in step.reads)
             out.append(step)
     return out[::-1]

@@ -105,6 +105,8 @@ def _part(b: Builder, e: Equation) -> Any:
 @lowers("astype")
 def _astype(b: Builder, e: Equation) -> Any:
     v, dtype = _operand(b, e), e.outputs[0].dtype
+    if v.dtype.kind == "c" and dtype.kind in "fiu":  # as NumPy, which drops the imaginary parts
+        v = parts(v)[0]
     if not castable(v.dtype, dtype):
         return NotImplemented
     alias(b, e, to_dtype(b, v, dtype))
