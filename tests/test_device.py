@@ -606,6 +606,39 @@ def test_an_optimizer_step_is_its_definition(backend, name, n, dtype):
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 7, 4099])
+@pytest.mark.parametrize("name", ["gradient_descent_step", "heavy_ball_step", "nesterov_step"])
+def test_a_step_of_momentum_is_its_definition(backend, name, n, dtype):
+    rng = np.random.default_rng(n)
+    count = 2 if name == "gradient_descent_step" else 3
+    start = [rng.standard_normal(n).astype(dtype) for _ in range(count)]
+    parameters = {"lr": 0.1} | ({"momentum": 0.9} if count == 3 else {})
+    arrays = [backend.from_host(a.copy()) for a in start]
+    getattr(backend, name)(*arrays, **parameters)
+    meaning = [a.copy() for a in start]
+    getattr(Backend, name)(HOST, *meaning, **parameters)
+    for found, expected in zip(arrays, meaning, strict=True):
+        # a device may contract a multiplication and an addition: a few roundings of numbers near 4
+        np.testing.assert_allclose(
+            backend.to_host(found), expected, rtol=0, atol=16 * np.finfo(dtype).eps
+        )
+        if backend is HOST:  # the loops contract nothing
+            assert np.array_equal(found, expected)
+
+
+def test_a_step_of_momentum_refuses_other_lengths_and_what_it_cannot_write_through():
+    w, v, g = np.ones((4, 3)), np.ones((4, 3)), np.ones((4, 2))
+    for name in ("heavy_ball_step", "nesterov_step"):
+        with pytest.raises(ShapeError, match=rf"{name}: `v` and `g` must be of shape \(12,\)"):
+            getattr(HOST, name)(w, v, g, lr=0.1, momentum=0.9)
+        with pytest.raises(ShapeError, match=f"{name}: `v` must be C-contiguous"):
+            getattr(HOST, name)(w, v.T.copy().T, w.copy(), lr=0.1, momentum=0.9)
+    with pytest.raises(ShapeError, match=r"gradient_descent_step: `g` must be of shape \(12,\)"):
+        HOST.gradient_descent_step(w, g, lr=0.1)
+    assert np.array_equal(w, np.ones((4, 3)))
+
+
 def test_an_optimizer_step_refuses_what_it_cannot_write_through():
     w, m, v, g = (np.ones((4, 3)) for _ in range(4))
     with pytest.raises(ShapeError, match="adam_step: `m` must be C-contiguous, got strides"):

@@ -239,6 +239,26 @@ def test_training_goes_as_on_the_host(opt, dtype):
         np.testing.assert_allclose(here(g), w, rtol=0, atol=4096 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize(
+    "opt",
+    [nm.optim.gradient_descent(0.1), nm.optim.nesterov(lambda count: 0.1 / (1 + count), 0.9),
+     nm.optim.adamw(1e-2, weight_decay=0.1)],
+    ids=lambda opt: opt.name,
+)  # fmt: skip
+def test_recorded_steps_run_on_the_device(opt):
+    rng = np.random.default_rng(3)
+    params = {"w": rng.standard_normal((3, 4)), "b": rng.standard_normal(5).astype(np.float32)}
+    grads = nm.tree_map(np.sin, params)
+    state = opt.init(params)
+    want = opt.step(params, grads, state)
+    far = to_device((params, grads), "cuda:0")
+    for step in (nm.stage(opt.step, params, grads, state), nm.compile(opt.step)):
+        got = step(*far, opt.init(far[0]))
+        for w, g in zip(nm.tree_leaves(want[0]), nm.tree_leaves(got[0]), strict=True):
+            assert device_of(g) == CUDA[0]
+            np.testing.assert_allclose(here(g), w, rtol=0, atol=64 * np.finfo(w.dtype).eps)
+
+
 def test_second_order_on_the_device():
     model, x, y = network(np.float64)
     far, fx, fy = to_device((model, x, y), "cuda:0")

@@ -146,6 +146,26 @@ def test_collectives_give_what_cuda_gives(cp, device):
         np.testing.assert_array_equal(run(cp, body), want.astype(np.float32), body)
 
 
+@pytest.mark.parametrize("n", [0, 1, 33, 4099])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["gradient_descent_step", "heavy_ball_step", "nesterov_step"])
+def test_steps_of_momentum_are_their_meaning_in_every_order(device, name, dtype, n):
+    be = backend_for("cuda:0")
+    rng = np.random.default_rng(n)
+    count = 2 if name == "gradient_descent_step" else 3
+    start = [rng.standard_normal(n).astype(dtype) for _ in range(count)]
+    step = {"lr": 1e-2} | ({"momentum": 0.9} if count == 3 else {})
+    host = [x.copy() for x in start]
+    getattr(backend_for("cpu"), name)(*host, **step)
+    for order in (0, 1, 2):
+        device.order.update(order=order, seed=n)
+        far = [be.from_host(x) for x in start]
+        getattr(be, name)(*far, **step)
+        for a, b in zip(far, host, strict=True):
+            tol = 16 * np.finfo(dtype).eps
+            np.testing.assert_allclose(be.to_host(a), b, rtol=0, atol=tol)
+
+
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 1023, 4099])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_our_kernels_are_their_meaning_in_every_order(device, dtype, n):

@@ -52,3 +52,50 @@ __global__ void adamw_step(long long n, real_t *__restrict__ w, real_t *__restri
         w[i] -= shrink * w[i] + step * mi / (sqrt(vi) * root + eps);
     }
 }
+
+// Gradient descent, one step over n weights, in place.
+//
+//   w <- w - lr g
+//
+// w, g: (n,), distinct arrays.
+template <typename real_t>
+__global__ void gradient_descent_step(long long n, real_t *__restrict__ w, const real_t *__restrict__ g, real_t lr)
+{
+    const long long stride = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride)
+        w[i] -= lr * g[i];
+}
+
+// Polyak's heavy ball, one step over n weights, in place.
+//
+//   v <- momentum v + g,   w <- w - lr v
+//
+// w, v, g: (n,), distinct arrays.  Source: Polyak 1964.
+template <typename real_t>
+__global__ void heavy_ball_step(long long n, real_t *__restrict__ w, real_t *__restrict__ v,
+                                const real_t *__restrict__ g, real_t lr, real_t momentum)
+{
+    const long long stride = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        const real_t vi = momentum * v[i] + g[i];
+        v[i] = vi;
+        w[i] -= lr * vi;
+    }
+}
+
+// Nesterov's accelerated gradient, one step over n weights, in place.
+//
+//   v <- momentum v + g,   w <- w - lr (g + momentum v)
+//
+// w, v, g: (n,), distinct arrays.  Source: Sutskever et al. 2013.
+template <typename real_t>
+__global__ void nesterov_step(long long n, real_t *__restrict__ w, real_t *__restrict__ v,
+                              const real_t *__restrict__ g, real_t lr, real_t momentum)
+{
+    const long long stride = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        const real_t vi = momentum * v[i] + g[i];
+        v[i] = vi;
+        w[i] -= lr * (g[i] + momentum * vi);
+    }
+}

@@ -53,3 +53,50 @@ void NNM_FN(adamw_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT 
         w[i] -= shrink * w[i] + step * mi / (R_SQRT(vi) * root + eps);
     }
 }
+
+/* Gradient descent, one step over n weights, in place.
+ *
+ *   w <- w - lr g
+ *
+ * w, g: (n,), distinct arrays.
+ */
+void NNM_FN(gradient_descent_step)(nnm_idx n, real_t *NNM_RESTRICT w, const real_t *NNM_RESTRICT g, real_t lr)
+{
+    NNM_SIMD
+    for (nnm_idx i = 0; i < n; ++i)
+        w[i] -= lr * g[i];
+}
+
+/* Polyak's heavy ball, one step over n weights, in place.
+ *
+ *   v <- momentum v + g,   w <- w - lr v
+ *
+ * w, v, g: (n,), distinct arrays.  Source: Polyak 1964.
+ */
+void NNM_FN(heavy_ball_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT v,
+                             const real_t *NNM_RESTRICT g, real_t lr, real_t momentum)
+{
+    NNM_SIMD
+    for (nnm_idx i = 0; i < n; ++i) {
+        const real_t vi = momentum * v[i] + g[i];
+        v[i] = vi;
+        w[i] -= lr * vi;
+    }
+}
+
+/* Nesterov's accelerated gradient, one step over n weights, in place.
+ *
+ *   v <- momentum v + g,   w <- w - lr (g + momentum v)
+ *
+ * w, v, g: (n,), distinct arrays.  Source: Sutskever et al. 2013.
+ */
+void NNM_FN(nesterov_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT v,
+                           const real_t *NNM_RESTRICT g, real_t lr, real_t momentum)
+{
+    NNM_SIMD
+    for (nnm_idx i = 0; i < n; ++i) {
+        const real_t vi = momentum * v[i] + g[i];
+        v[i] = vi;
+        w[i] -= lr * (g[i] + momentum * vi);
+    }
+}

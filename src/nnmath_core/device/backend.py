@@ -59,6 +59,9 @@ class Backend:
         "random_normal",
         "adam_step",
         "adamw_step",
+        "gradient_descent_step",
+        "heavy_ball_step",
+        "nesterov_step",
     )
 
     device: Device
@@ -407,6 +410,35 @@ class Backend:
         """
         w[...] -= lr * decay * w
         self.adam_step(w, m, v, g, lr=lr, beta1=beta1, beta2=beta2, eps=eps, c1=c1, c2=c2)
+
+    def gradient_descent_step(self, w: Array, g: Array, *, lr: float) -> None:
+        r"""Take one step of gradient descent, changing ``w``.
+
+        .. math:: w \leftarrow w - lr \, g
+
+        The arrays are distinct, contiguous and of one shape and dtype.
+        """
+        w[...] -= lr * g
+
+    def heavy_ball_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        r"""Take one step of the heavy ball, changing ``w`` and ``v``.
+
+        .. math:: v \leftarrow \mu v + g, \qquad w \leftarrow w - lr \, v
+
+        with :math:`\mu` the momentum. The arrays are as for `gradient_descent_step`.
+        """
+        v[...] = momentum * v + g
+        w[...] -= lr * v
+
+    def nesterov_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        r"""Take one step of Nesterov's accelerated gradient, changing ``w`` and ``v``.
+
+        .. math:: v \leftarrow \mu v + g, \qquad w \leftarrow w - lr \, (g + \mu v)
+
+        with :math:`\mu` the momentum. The arrays are as for `gradient_descent_step`.
+        """
+        v[...] = momentum * v + g
+        w[...] -= lr * (g + momentum * v)
 
 
 def flat(who: str, arg: str, x: Array) -> Array:

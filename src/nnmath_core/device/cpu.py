@@ -142,6 +142,21 @@ class CpuBackend(Backend):
         w, m, v, g = _flat_arrays("adamw_step", w, m, v, g)
         _optim.adamw_step(w, m, v, g, lr, beta1, beta2, eps, decay, c1, c2)
 
+    def gradient_descent_step(self, w: Array, g: Array, *, lr: float) -> None:
+        """Take one step in one pass; see `Backend.gradient_descent_step`."""
+        w, g = (flat("gradient_descent_step", arg, x) for arg, x in (("w", w), ("g", g)))
+        _optim.gradient_descent_step(w, g, lr)
+
+    def heavy_ball_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        """Take one step in one pass; see `Backend.heavy_ball_step`."""
+        w, v, g = (flat("heavy_ball_step", arg, x) for arg, x in (("w", w), ("v", v), ("g", g)))
+        _optim.heavy_ball_step(w, v, g, lr, momentum)
+
+    def nesterov_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        """Take one step in one pass; see `Backend.nesterov_step`."""
+        w, v, g = (flat("nesterov_step", arg, x) for arg, x in (("w", w), ("v", v), ("g", g)))
+        _optim.nesterov_step(w, v, g, lr, momentum)
+
 
 def _rows(keys: Array, count: int) -> tuple[Array, tuple[int, ...]]:
     """The keys as rows, and the shape of what they give."""

@@ -333,6 +333,21 @@ class CudaBackend(Backend):
         arguments = (w, m, v, g, lr, 1 - beta1, 1 - beta2, eps, decay, c1, c2)
         self.launch("optim", "adamw_step", w.size, *arguments)
 
+    def gradient_descent_step(self, w: Array, g: Array, *, lr: float) -> None:
+        """Take one step in one pass; see `Backend.gradient_descent_step`."""
+        _require_one_shape("gradient_descent_step", w, g=g)
+        self.launch("optim", "gradient_descent_step", w.size, w, g, lr)
+
+    def heavy_ball_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        """Take one step in one pass; see `Backend.heavy_ball_step`."""
+        _require_one_shape("heavy_ball_step", w, v=v, g=g)
+        self.launch("optim", "heavy_ball_step", w.size, w, v, g, lr, momentum)
+
+    def nesterov_step(self, w: Array, v: Array, g: Array, *, lr: float, momentum: float) -> None:
+        """Take one step in one pass; see `Backend.nesterov_step`."""
+        _require_one_shape("nesterov_step", w, v=v, g=g)
+        self.launch("optim", "nesterov_step", w.size, w, v, g, lr, momentum)
+
 
 def _require_one_shape(who: str, w: Array, **arrays: Array) -> None:
     for arg, x in arrays.items():

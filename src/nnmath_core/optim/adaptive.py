@@ -186,6 +186,7 @@ class Adam(_Adaptive):
     """The optimizer that `adam` describes and makes."""
 
     name: ClassVar[str] = "adam"
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = ("adam", ("b1", "b2", "eps"))
 
     def _meaning(self, rate: Any, t: Any, w: Array, g: Array, *slots: Array) -> tuple[Array, ...]:
         mu, nu, step = self._moments_and_step(rate, t, g, *slots)
@@ -203,6 +204,10 @@ class AdamW(_Adaptive):
     """The optimizer that `adamw` describes and makes."""
 
     name: ClassVar[str] = "adamw"
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = (
+        "adamw",
+        ("b1", "b2", "eps", "weight_decay"),
+    )
 
     weight_decay: float = field(kw_only=True)
 

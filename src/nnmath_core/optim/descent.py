@@ -77,6 +77,8 @@ class GradientDescent(Optimizer):
     name: ClassVar[str] = "gradient_descent"
     State: ClassVar[type[Any]] = GradientDescentState
 
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = ("gradient_descent", ())
+
     learning_rate: float | Schedule
 
     def _meaning(self, rate: Any, t: Any, w: Array, g: Array, *slots: Array) -> tuple[Array, ...]:
@@ -85,4 +87,4 @@ class GradientDescent(Optimizer):
     def _in_place(
         self, be: Backend, rate: float, t: int, w: Array, g: Array, *slots: Array
     ) -> None:
-        w -= rate * g
+        be.gradient_descent_step(w, g, lr=rate)

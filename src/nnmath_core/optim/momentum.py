@@ -155,6 +155,7 @@ class HeavyBall(_Momentum):
     """The optimizer that `heavy_ball` describes and makes."""
 
     name: ClassVar[str] = "heavy_ball"
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = ("heavy_ball", ("momentum",))
 
     def _meaning(self, rate: Any, t: Any, w: Array, g: Array, *slots: Array) -> tuple[Array, ...]:
         (v,) = slots
@@ -165,9 +166,7 @@ class HeavyBall(_Momentum):
         self, be: Backend, rate: float, t: int, w: Array, g: Array, *slots: Array
     ) -> None:
         (v,) = slots
-        v *= float(self.momentum)
-        v += g
-        w -= rate * v
+        be.heavy_ball_step(w, v, g, lr=rate, momentum=float(self.momentum))
 
 
 @dataclass(frozen=True)
@@ -175,6 +174,7 @@ class Nesterov(_Momentum):
     """The optimizer that `nesterov` describes and makes."""
 
     name: ClassVar[str] = "nesterov"
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = ("nesterov", ("momentum",))
 
     def _meaning(self, rate: Any, t: Any, w: Array, g: Array, *slots: Array) -> tuple[Array, ...]:
         (v,) = slots
@@ -186,9 +186,4 @@ class Nesterov(_Momentum):
         self, be: Backend, rate: float, t: int, w: Array, g: Array, *slots: Array
     ) -> None:
         (v,) = slots
-        v *= float(self.momentum)
-        v += g
-        ahead = float(self.momentum) * v
-        ahead += g
-        ahead *= rate
-        w -= ahead
+        be.nesterov_step(w, v, g, lr=rate, momentum=float(self.momentum))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nnmath_core._ext import _optim
 from nnmath_core._ext._autodiff import Tracer
 from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.checks import (
@@ -21,6 +22,8 @@ from nnmath_core.device import Backend, backend_of
 from nnmath_core.errors import DomainError, DtypeError, TraceError, TreeError
 from nnmath_core.optim.hyperparameters import Schedule, require_hyperparameter
 from nnmath_core.optim.memory import require_own_memory
+from nnmath_core.optim.whole import is_recorded, recorded_step
+from nnmath_core.program.lower.optimizers import RULES
 from nnmath_core.typing import Array, Tree
 
 __all__ = ["Optimizer"]
@@ -58,6 +61,8 @@ class Optimizer(ABC):
 
     name: ClassVar[str]
     State: ClassVar[type[Any]]
+    kernel: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    """The kernel of a step in a Plan and the hyperparameters that it takes; None: there is none."""
     learning_rate: float | Schedule
 
     @abstractmethod
@@ -128,15 +133,20 @@ class Optimizer(ABC):
         -----
         Copies, then one pass over each leaf. When anything is traced (parameters, gradients, state
         or hyperparameters) the step is made of traceable operations, so that one can differentiate
-        through training, map it and stage it; the two agree to a few roundings.
+        through training and map it; the two agree to a few roundings. Under `compile` all leaves are one
+        operation, by the kernels, with the bits of an eager step.
         """
         who = f"{self.name}.step"
         treedef, rows = self._rows(who, params, grads, state)
         count, rate = self._count_and_rate(who, state)
         if self._is_traced(rows, count, rate):
-            results = [self._meaning(rate, count + 1, *row) for row in rows]
+            plain = not any(isinstance(x, Tracer) for x in vars(self).values())
+            if plain and self.kernel is not None and is_recorded((count, rate), rows):
+                results = recorded_step(self, rate, count + 1, rows)
+            else:
+                results = [self._meaning(rate, count + 1, *row) for row in rows]
         else:
-            results = [self._copied_step(rate, count + 1, *row) for row in rows]
+            results = self._copied_steps(rate, count + 1, rows)
         columns = zip(*results, strict=True) if results else [()] * (1 + len(self._slots()))
         weights, *moments = (list(column) for column in columns)
         new_params = unflatten(treedef, weights)
@@ -180,15 +190,42 @@ class Optimizer(ABC):
         def name(row: int, column: int) -> str:
             return f"{columns[column]}{paths(treedef)[row]}"
 
-        require_own_memory(who, rows, name, read_only=_GRADS)
         if not (hasattr(state.count, "flags") and getattr(state.count.flags, "writeable", True)):
             wanted = "a 0-d array that can be written"
             raise DomainError(sentence(who, "state.count", wanted, describe(state.count)))
-        for row in rows:
-            be = backend_of(*row)
-            with be.scope():
-                self._in_place(be, rate, count + 1, *row)
+        if not self._whole_step(rate, count + 1, rows):
+            require_own_memory(who, rows, name, read_only=_GRADS)
+            for row in rows:
+                be = backend_of(*row)
+                with be.scope():
+                    self._in_place(be, rate, count + 1, *row)
         state.count[...] = count + 1
+
+    # --- all leaves, by one call of the kernels --------------------------------------------------
+
+    def _whole_step(self, rate: float, t: int, rows: list[tuple[Any, ...]]) -> bool:
+        """Take a step in place on arrays of the host that fit; False, and nothing is changed: they do not."""
+        if self.kernel is None:
+            return False
+        rule, names = self.kernel
+        numbers = np.array([getattr(self, name) for name in names], np.float64)
+        return _optim.step(RULES[rule], rate, t, numbers, rows)
+
+    def _copied_steps(
+        self, rate: float, t: int, rows: list[tuple[Any, ...]]
+    ) -> list[tuple[Array, ...]]:
+        """Return the new weights and slots of all leaves."""
+        if self.kernel is not None and all(type(row[0]) is np.ndarray for row in rows):
+            new = [
+                tuple(
+                    x if k == _GRADS and x.flags.carray else np.array(x, copy=True, order="C")
+                    for k, x in enumerate(row)
+                )
+                for row in rows
+            ]
+            if self._whole_step(rate, t, new):
+                return [(row[0], *row[2:]) for row in new]
+        return [self._copied_step(rate, t, *row) for row in rows]
 
     # --- one leaf -------------------------------------------------------------------------------
 

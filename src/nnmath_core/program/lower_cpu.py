@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,25 +169,24 @@ def _donors(
                 left.remove(i)
                 break
     # All inputs that are read after a result was written must still be there.
+    written: dict[Buffer, int] = {}
+    read: dict[Buffer, int] = {}
+    pairs: dict[int, set[tuple[Buffer, Buffer]]] = {}
+    for n, s in enumerate(b.steps):
+        for w in s.writes:
+            written.setdefault(w.buffer, n)
+        read.update((r.buffer, n) for r in s.reads)
     for k, i in donors.items():
         out = outputs[k]
-        first = min(
-            (n for n, s in enumerate(b.steps) for v in s.writes if v.buffer is out.buffer),
-            default=-1,
-        )
-        last = max(
-            (n for n, s in enumerate(b.steps) for v in s.reads if v.buffer is inputs[i]), default=-1
-        )
+        first, last = written.get(out.buffer, -1), read.get(inputs[i], -1)
         late = last > first
         if last == first >= 0:
             step = b.steps[first]
-            late = (
-                not any(
-                    step.writes[w].buffer is out.buffer and step.reads[r].buffer is inputs[i]
-                    for w, r in step.inplace
-                )
-                or sum(v.buffer is inputs[i] for v in step.reads) > 1
-            )
+            if first not in pairs:
+                often = Counter(r.buffer for r in step.reads)
+                both = [(step.writes[j].buffer, step.reads[m].buffer) for j, m in step.inplace]
+                pairs[first] = {(y, x) for y, x in both if often[x] == 1}
+            late = (out.buffer, inputs[i]) not in pairs[first]
         if late:
             copy = View(Buffer(out.nbytes, "output"), 0, out.shape, out.strides, out.dtype)
             out.buffer.kind = "arena"

@@ -423,6 +423,11 @@ class FrozenPlan:
         )
         self._fill([leaves[i] for i in self._order])
 
+    @property
+    def residuals(self) -> tuple[np.ndarray, ...]:
+        """What has run once: the arrays that a call reads."""
+        return tuple(self._residuals)
+
     def __repr__(self) -> str:
         return f"FrozenPlan({self._whole.program.name}: {self.plan.cost.instructions} instructions left)"
 

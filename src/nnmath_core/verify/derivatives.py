@@ -7,6 +7,7 @@ directions D (b, n), in the units of the variables.
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from nnmath_core.autodiff.transforms import jvp, vjp
 from nnmath_core.checks import describe
 from nnmath_core.device import CPU, backend_for, device_of, to_device
 from nnmath_core.errors import DtypeError, ShapeError, TreeError
+from nnmath_core.program.compiled import Compiled
 from nnmath_core.typing import Array
 from nnmath_core.verify.variables import Variables, VectorFunction
 
@@ -301,6 +303,11 @@ def tangent_of(function: VectorFunction, u: list[Any]) -> Callable[..., Any]:
 
 def roots_of(f: Callable[..., Any], count: int) -> list[str]:
     """Return the names of the first arguments of ``f``, or args[0], args[1], ..."""
+    f = f.f if isinstance(f, Compiled) else f
+    if type(f) is types.FunctionType and not {"__wrapped__", "__signature__"} & f.__dict__.keys():
+        # what its signature says, sooner
+        names = list(f.__code__.co_varnames[: f.__code__.co_argcount])
+        return [names[i] if i < len(names) else f"args[{i}]" for i in range(count)]
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (ValueError, TypeError):

@@ -15,13 +15,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnmath_core._ext._perturb import extrapolate, irregularity
 from nnmath_core.typing import Array
 
 RATIO = 4.0
-DEPTH = 3  # columns of the table: one more removes less truncation than it adds rounding
+LEAST = 4  # steps before the first look at errors
 
-# line(b, t) -> values (m,) at t on line b, and the t that was reached after rounding of x
+# line(b, t) -> values (m,) at t on line b, and the t that was reached after rounding of x. A line may have `many`:
+# (b (k,), t (k,)) -> the same of k points, (k, m) and (k,)
 Line = Callable[[int, float], tuple[Array, float]]
+
+
+def values_on(line: Line, b: Array, t: Array) -> tuple[Array, Array]:
+    """Return the values (k, m) at steps t (k,) on lines b (k,), and the steps that were reached."""
+    many = getattr(line, "many", None)
+    if many is None:
+        return one_by_one(line, b, t)
+    values, reached = many(b, t)
+    return values, reached
+
+
+def one_by_one(line: Line, b: Array, t: Array) -> tuple[Array, Array]:
+    """Return the same by a call for each point."""
+    found = [line(i, s) for i, s in zip(b.tolist(), t.tolist(), strict=True)]
+    return np.array([y for y, _ in found]), np.array([s for _, s in found])
 
 
 @dataclass
@@ -64,38 +81,67 @@ class Samples:
         self.right: list[Array] = []  # steps reached, (B, 1)
         self.left: list[Array] = []
 
-    def advance(self, active: Array) -> None:
-        """Take the next smaller step on the active lines."""
-        t = self.first / RATIO ** len(self.plus)
-        plus = np.full((self.count, len(self.middle)), np.nan)
-        minus, right, left = plus.copy(), np.full((self.count, 1), t), np.full((self.count, 1), t)
-        for b in np.flatnonzero(active).tolist():
-            plus[b], right[b] = self.line(b, t)
-            minus[b], reached = self.line(b, -t)
-            left[b] = -reached
-        self.plus.append(plus)
-        self.minus.append(minus)
-        self.right.append(right)
-        self.left.append(left)
+    def advance(self, active: Array, levels: int = 1) -> None:
+        """Take the next smaller step, or several, on the active lines."""
+        every = bool(active.all())
+        which = np.arange(self.count) if every else np.flatnonzero(active)
+        m, n, first = len(self.middle), len(which), len(self.plus)
+        steps = [self.first / RATIO**k for k in range(first, first + levels)]
+        t = np.array([sign * step for step in steps for sign in (1.0, -1.0)]).repeat(n)
+        if n:
+            values, reached = values_on(self.line, np.concatenate([which] * (2 * levels)), t)
+        else:
+            values, reached = np.empty((0, m)), t
+        values, reached = values.reshape(levels, 2, n, m), reached.reshape(levels, 2, n, 1)
+        for k, step in enumerate(steps):
+            if every:
+                plus, minus = values[k]
+                right, left = reached[k, 0], -reached[k, 1]
+            else:
+                plus, minus = np.full((2, self.count, m), np.nan)
+                right, left = np.full((2, self.count, 1), step)
+                plus[which], minus[which] = values[k]
+                right[which], left[which] = reached[k, 0], -reached[k, 1]
+            self.plus.append(plus)
+            self.minus.append(minus)
+            self.right.append(right)
+            self.left.append(left)
 
     def slope(self) -> Array:
         """Size of the slopes at the largest step, (B, m)."""
         return np.asarray(np.abs(self.plus[0] - self.minus[0]) / (self.right[0] + self.left[0]))
 
-    def central(self) -> Estimate:
-        """The best extrapolate of central differences."""
-        width = np.array(self.right) + np.array(self.left)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slopes = (np.array(self.plus) - np.array(self.minus)) / width
-            return extrapolated(slopes, 2 * self.noise / width, width / 2, power=2)
+    def central(self, lines: Array | None = None) -> Estimate:
+        """The best extrapolate of central differences, on all lines or on some."""
+        return self._extrapolated(self.plus, self.minus, self.right, self.left, lines)
 
     def one_sided(self, side: int) -> Estimate:
         """The best extrapolate of differences to the right (1) or to the left (-1)."""
-        there, t = (self.plus, self.right) if side > 0 else (self.minus, self.left)
-        width = np.array(t)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slopes = side * (np.array(there) - self.middle) / width
-            return extrapolated(slopes, 2 * self.noise / width, width, power=1)
+        middle = [np.ascontiguousarray(np.broadcast_to(self.middle, y.shape)) for y in self.plus]
+        if side > 0:
+            return self._extrapolated(self.plus, middle, self.right, [])
+        return self._extrapolated(middle, self.minus, self.left, [])
+
+    def _extrapolated(
+        self,
+        there: list[Array],
+        other: list[Array],
+        right: list[Array],
+        left: list[Array],
+        lines: Array | None = None,
+    ) -> Estimate:
+        """Richardson's table over levels, and its entry of least estimated error for each line and output.
+
+        The errors of differences are in even powers of the step, one-sided ones in all powers. The
+        error of an entry is the largest of: what the extrapolation changed, the distance from the
+        entry one step before, the distance from the entry one step after beyond that one's rounding,
+        and its own rounding. An accidental agreement of two entries is thus not enough.
+        """
+        best = np.full((4, self.count, len(self.middle)), np.nan)
+        active = np.ones(self.count, bool) if lines is None else lines
+        noise = np.ascontiguousarray(np.atleast_2d(self.noise), np.float64)
+        extrapolate(there, other, right, left, noise, active.view(np.uint8), best)
+        return Estimate(*best)
 
     def bend(self) -> Array:
         """Slope to the right less slope to the left at each step, (K, B, m): in a kink it stays."""
@@ -107,54 +153,22 @@ class Samples:
     def until_settled(self, most: int) -> Estimate:
         """Take smaller steps until rounding outweighs the best error found, on each line."""
         active = np.ones(self.count, bool)
-        while len(self.plus) < most and active.any():
-            self.advance(active)
-            if len(self.plus) < 4:
-                continue
-            best = self.central()
-            width = self.right[-1] + self.left[-1]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                spent = 2 * self.noise / width > 4 * best.error
-            active &= ~(spent.all(axis=1) | (width[:, 0] <= 0))
+        early = min(LEAST, most) - len(self.plus)
+        if early > 1:
+            self.advance(active, early - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            while len(self.plus) < most and active.any():
+                self.advance(active)
+                if len(self.plus) < LEAST:
+                    continue
+                best = self.central(active)
+                width = self.right[-1] + self.left[-1]
+                spent = 2 * self.noise / width > 4 * best.error  # false where a line has ended
+                every = bool(active.all())
+                active &= ~(spent.all(axis=1) | (width[:, 0] <= 0))
+                if every and not active.any():
+                    return best
         return self.central()
-
-
-def extrapolated(slopes: Array, rounding: Array, steps: Array, *, power: int) -> Estimate:
-    """Richardson's table over levels, and its entry of least estimated error for each line and output.
-
-    ``slopes`` (K, B, m) at K steps, with errors in powers of ``step**power``. The error of an entry
-    is the largest of: what the extrapolation changed, the distance from the entry one step before,
-    the distance from the entry one step after beyond that one's rounding, and its own rounding. An
-    accidental agreement of two entries is thus not enough.
-    """
-    rounding = np.broadcast_to(rounding, slopes.shape)
-    steps = np.broadcast_to(steps, slopes.shape)
-    columns, guesses, parts, levels = [], [], [], []
-    column = slopes
-    for j in range(min(DEPTH + 1, len(slopes))):  # column[i] belongs to level i + j
-        own = 1.2 * rounding[j:]
-        if j:
-            finer = column[1:]
-            column = finer + (finer - column[:-1]) / (RATIO ** (power * j) - 1)
-            guess = np.abs(column - finer)
-        else:
-            guess = np.zeros(column.shape)
-            guess[0] = np.inf  # a single difference says nothing about its error
-        drift = np.abs(column[1:] - column[:-1])
-        guess[1:] = np.maximum(guess[1:], drift)
-        guess[:-1] = np.maximum(guess[:-1], drift - 4 * rounding[j + 1 :])
-        columns.append(column)
-        guesses.append(np.where(np.isnan(guess), np.inf, guess + own))
-        parts.append(own)
-        levels.append(steps[j:])
-    error = np.concatenate(guesses)
-    best = np.argmin(error, axis=0)[None]
-    best = np.where(np.isinf(np.take_along_axis(error, best, 0)), len(slopes) - 1, best)
-
-    def pick(tables: list[Array]) -> Array:
-        return np.asarray(np.take_along_axis(np.concatenate(tables), best, 0)[0])
-
-    return Estimate(pick(columns), pick(guesses), pick(parts), pick(levels))
 
 
 def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:
@@ -166,17 +180,11 @@ def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:
     """
     found = np.full(middle.shape, np.nan)
     spacing = first
+    sigma, equal = np.empty(middle.shape), np.empty(middle.shape, np.int64)
     rounds, growth = (5, 2.0**8) if first < 1e-10 else (3, 2.0**4)
     for _ in range(rounds):
-        values = np.array([line(0, k * spacing)[0] for k in range(-3, 4)])
-        table, sigma = values, np.zeros(middle.shape)
-        gamma = 1.0
-        equal = (np.diff(values, axis=0) == 0).sum(axis=0)
-        for k in range(1, 6):
-            table = np.diff(table, axis=0)
-            gamma *= k / (2.0 * (2 * k - 1))  # (k!)^2 / (2k)!
-            if k >= 3:
-                sigma = np.maximum(sigma, np.sqrt(gamma * np.mean(table**2, axis=0)))
+        values, _ = values_on(line, np.zeros(7, np.int64), spacing * np.arange(-3.0, 4.0))
+        irregularity(np.ascontiguousarray(values), sigma, equal)
         usable = np.isnan(found) & (equal < 3) & np.isfinite(sigma)
         found = np.where(usable, sigma, found)
         if not np.isnan(found).any():

@@ -124,9 +124,11 @@ def compare_directions(
     best = with_one_side(best, table)
     for at in given:
         compared = _along(k, near, at, directions, best=best, table=table)
-        kinks = Kinks(table, best, at.weights)
-        between = kinks.between(compared.given, SAFETY * compared.error)
-        suspects = np.argwhere(compared.bad & ~between)
+        suspects = np.zeros((0, 2), int)
+        if compared.bad.any():
+            kinks = Kinks(table, best, at.weights)
+            between = kinks.between(compared.given, SAFETY * compared.error)
+            suspects = np.argwhere(compared.bad & ~between)
         named = np.zeros(0, int)
         if len(suspects):
             ratio = compared.gap / compared.tolerance

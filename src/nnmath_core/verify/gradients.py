@@ -38,15 +38,14 @@ from nnmath_core.verify.numerical import complex_derivative
 from nnmath_core.verify.precision import compare_precisions
 from nnmath_core.verify.record import FAILURES, Disagreement, GradientReport
 from nnmath_core.verify.second_order import compare_second_order
+from nnmath_core.verify.staged import EACH, runs_in_c, staged
 from nnmath_core.verify.variables import Variables, VectorFunction, require_tuple, widest
 from nnmath_core.verify.widened import nearby_in_double
 
 __all__ = ["check_grads", "gradient_report"]
 
-DENSE = 1000  # entries that are compared one by one
-SAMPLE = 300  # of more of them, at each point
+SAMPLE = 300  # of more entries than are compared one by one, at each point
 JACOBIAN = 1 << 22  # numbers of a Jacobian by differences
-DIRECTIONS = 4  # random directions at each point
 SECOND = 2  # of them in second order
 WITNESS = 1e-6  # relative distance from the complex step that passes where differences fail
 
@@ -60,7 +59,9 @@ def check_grads(
     points: int = 3,
     order: int = 2,
     modes: Sequence[str] = ("fwd", "rev"),
+    entries: int = 1000,
     projected: bool = False,
+    directions: int = 4,
     rng: Rng = 0,
 ) -> None:
     r"""Check derivatives of a function against its differences, and say why when they disagree.
@@ -90,9 +91,14 @@ def check_grads(
         given by ``grad`` or ``jvp`` is checked in first order.
     modes : sequence of str, default ("fwd", "rev")
         Which of our modes to check; in second order their compositions.
+    entries : int, default 1000
+        The most entries that are compared one by one at each point. Of more, a random sample is, and
+        beside it random directions.
     projected : bool, default False
         Compare along random directions only, which costs the same for any number of entries. When a
         direction disagrees, its entries are halved until those to blame are found.
+    directions : int, default 4
+        How many random directions are taken at each point, where some are.
     rng : None, int or numpy.random.Generator, default 0
         For the points and the directions.
 
@@ -123,9 +129,10 @@ def check_grads(
     *Kinks.* Where the slopes from both sides differ (``relu`` at 0, a tie of ``max``), any
     derivative between them passes and is listed as a kink.
 
-    *Cost.* Up to 1000 entries are compared one by one at every point, with 15 to 30 evaluations each.
-    Of more, a random sample of 300 a point is, and beside them 4 random directions a point, as with
-    ``projected=True``. The report says so.
+    *Cost.* Up to ``entries`` of them are compared one by one at every point, with 15 to 30 evaluations
+    each. Of more, a random sample of 300 a point is, and beside them random directions, as with
+    ``projected=True``. The report says so. Where ``f`` can be compiled, and enough values are
+    wanted to pay for it, all of this runs in C, and of ``f`` only what a moved entry reaches.
 
     *What directions can miss.* Let e be the errors of all entries, each times the size of its
     entry. A direction sees the normal number :math:`e^T d` and misses it when it is below the
@@ -147,7 +154,10 @@ def check_grads(
       ...
     nnmath_core.errors.GradientError: check_grads: The derivative of `f` is wrong. ...
     """
-    report = _Check("check_grads", f, args, grad, jvp, points, order, modes, projected, rng).run()
+    who = "check_grads"
+    report = _Check(
+        who, f, args, grad, jvp, points, order, modes, entries, projected, directions, rng
+    ).run()
     if not report.ok:
         raise GradientError(f"check_grads: {report}", report=report)
 
@@ -161,14 +171,16 @@ def gradient_report(
     points: int = 3,
     order: int = 2,
     modes: Sequence[str] = ("fwd", "rev"),
+    entries: int = 1000,
     projected: bool = False,
+    directions: int = 4,
     rng: Rng = 0,
 ) -> GradientReport:
     """Record of a gradient check, whether it fails or not.
 
     Parameters
     ----------
-    f, args, grad, jvp, points, order, modes, projected, rng
+    f, args, grad, jvp, points, order, modes, entries, projected, directions, rng
         As for `check_grads`.
 
     Returns
@@ -186,7 +198,9 @@ def gradient_report(
     x: a kink. The derivative given, 0.5, lies between the one-sided slopes -1 and 1.
     """
     who = "gradient_report"
-    return _Check(who, f, args, grad, jvp, points, order, modes, projected, rng).run()
+    return _Check(
+        who, f, args, grad, jvp, points, order, modes, entries, projected, directions, rng
+    ).run()
 
 
 class _Check:
@@ -202,7 +216,9 @@ class _Check:
         points: int,
         order: int,
         modes: Sequence[str],
+        entries: int,
         projected: bool,
+        directions: int,
         rng: Rng,
     ) -> None:
         require_callable(who, "f", f)
@@ -219,7 +235,9 @@ class _Check:
         self.own = grad is None and jvp is None
         self.order = order if self.own else 1
         self.modes = tuple(m for m in ("fwd", "rev") if m in modes)
+        self.most = require_positive_int(who, "entries", entries)
         self.projected = projected
+        self.lines = require_positive_int(who, "directions", directions)
         self.rng = require_rng(who, rng)
         self.roots = roots_of(f, len(self.args))
         self.findings = Findings()
@@ -241,8 +259,11 @@ class _Check:
             raise
 
     def _run(self) -> GradientReport:
-        self._require_floats(Variables(self.who, self.args, self.roots))
-        fault = self._fault(self.f, self.roots, "`f`")
+        variables = Variables(self.who, self.args, self.roots)
+        self._require_floats(variables)
+        fault = None
+        if not runs_in_c(self.f, self.args):  # which changes nothing, and is the same each time
+            fault = self._fault(self.f, self.roots, "`f`")
         given = None
         if fault is None and self.grad is not None:
             result = self.grad(*copied(self.args))
@@ -255,9 +276,8 @@ class _Check:
             self.findings.disagreements.append(fault)
             self.findings.counts[fault.cause] += 1
             return self._report("")
-        variables = Variables(
-            self.who, self.args, self.roots, given.fixed if given else frozenset()
-        )
+        if given is not None and given.fixed:
+            variables = Variables(self.who, self.args, self.roots, given.fixed)
         return self._compared(variables, given)
 
     def _require_floats(self, variables: Variables) -> None:
@@ -318,9 +338,28 @@ class _Check:
         names = Names(function, self.points, whole=given is not None and given.whole)
         by_entry = Names(function, self.points, whole=False, by_entry=True)
         sources = self._sources(function, given)
+        function.staged = staged(function, len(xs) * self._values(function))
+        try:
+            self._at_points(xs, function, sources, names, by_entry)
+        finally:
+            if function.staged is not None:
+                function.staged.close()
+        self._sampled(variables.size)
+        self.calls = function.calls
+        return self._report(self._rescue(function, sources[0], xs[0]))
+
+    def _at_points(
+        self,
+        xs: list[Array],
+        function: VectorFunction,
+        sources: list[Source],
+        names: Names,
+        by_entry: Names,
+    ) -> None:
+        variables = function.variables
         second = self.order == 2
         for k, x in enumerate(xs):
-            near = Nearby(function, variables, x, function.eps)
+            near = Nearby(function, variables, x, function.eps, staged=function.staged)
             if function.narrowed:
                 near.widen = partial(nearby_in_double, function, near)
             near.measure_noise(np.ones(variables.size))
@@ -339,17 +378,27 @@ class _Check:
                 )
         if self.order == 2 and not second:
             self.notes.append("Second order was not compared at every point: the first is wrong.")
-        self._sampled(variables.size)
-        self.calls = function.calls
-        return self._report(self._rescue(function, sources[0], xs[0]))
+
+    def _dense(self, n: int, m: int) -> tuple[int, bool]:
+        """How many entries may be compared one by one, and whether these are all."""
+        most = min(self.most, max(1, JACOBIAN // max(m, 1)))
+        return most, n <= most and not self.projected
+
+    def _values(self, function: VectorFunction) -> int:
+        """About how many values the differences at a point take."""
+        n, m = function.variables.size, function.size
+        most, dense = self._dense(n, m)
+        lines = 0 if dense else self.lines
+        if not self.projected:
+            lines += n if dense else min(SAMPLE, most)
+        return EACH * lines
 
     def _first_order(self, k: int, near: Nearby, sources: list[Source], names: Names) -> None:
         n, m = len(near.x), len(near.middle)
         if n == 0 or m == 0:
             return
         given = [at_point(s, near, self.rng) for s in sources]
-        most = min(DENSE, max(1, JACOBIAN // m))
-        dense = n <= most and not self.projected
+        most, dense = self._dense(n, m)
         if not self.projected:
             which = np.arange(n)
             if not dense:
@@ -357,9 +406,9 @@ class _Check:
             compare_entries(k, near, given, which, self.findings, names)
             self.entries.update(which.tolist())
         if not dense:
-            directions = self.rng.standard_normal((DIRECTIONS, n))
+            directions = self.rng.standard_normal((self.lines, n))
             compare_directions(k, near, given, directions, self.findings, names)
-            self.directions += DIRECTIONS
+            self.directions += self.lines
 
     def _sampled(self, n: int) -> None:
         if self.directions and not self.projected:

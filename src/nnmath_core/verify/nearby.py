@@ -7,8 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from nnmath_core._ext._perturb import moves
 from nnmath_core.typing import Array
-from nnmath_core.verify.differences import Estimate, Line, Samples, noise_of
+from nnmath_core.verify.differences import Estimate, Line, Samples, noise_of, one_by_one
+from nnmath_core.verify.staged import Staged
 from nnmath_core.verify.variables import Variables
 
 STEPS = 22  # 4**-22 of the first step lies below the spacing of an entry of natural size
@@ -28,6 +30,8 @@ class Nearby:
         Relative spacing of the values.
     middle : array, shape (m,), optional
         The values at ``x``.
+    staged : Staged, optional
+        The same map by a Plan, for many points in one call.
     """
 
     def __init__(
@@ -37,10 +41,13 @@ class Nearby:
         x: Array,
         eps: Array | float,
         middle: Array | None = None,
+        staged: Staged | None = None,
     ) -> None:
-        self.values, self.variables, self.x = values, variables, x
+        self.values, self.variables, self.x, self.staged = values, variables, x, staged
         self.unit = variables.scale(x)
-        self.middle = values(x) if middle is None else middle
+        if middle is None:
+            middle = values(x) if staged is None else staged.at(x)
+        self.middle = middle
         self.eps = np.broadcast_to(eps, self.middle.shape)
         self.failure: Exception | None = None
         single = variables.eps < 1e-10
@@ -65,31 +72,16 @@ class Nearby:
 
     def components(self, which: Array) -> Line:
         """Lines along single entries; the step is the one that rounding left."""
-
-        def line(b: int, t: float) -> tuple[Array, float]:
-            i = which[b]
-            z = self.x.copy()
-            z[i] += t * self.unit[i]
-            z = self.variables.snap(z)
-            return self.at(z), (z[i] - self.x[i]) / self.unit[i]
-
-        return line
+        return _Entries(self, which)
 
     def directions(self, d: Array) -> Line:
         """Lines along the rows of ``d`` (B, n), in natural units."""
-
-        def line(b: int, t: float) -> tuple[Array, float]:
-            return self.at(self.variables.snap(self.x + t * self.unit * d[b])), t
-
-        return line
+        return _Directions(self, self.unit, d)
 
     def measure_noise(self, d: Array) -> None:
         """Find the error of a value, from values a few spacings of ``x`` apart along ``d`` (n,)."""
         size = np.where(self.x == 0, self.unit, np.abs(self.x))  # not the unit, which may be larger
-
-        def line(b: int, t: float) -> tuple[Array, float]:
-            return self.at(self.variables.snap(self.x + t * size * d)), t
-
+        line = _Directions(self, size, d[None])
         self.noise = noise_of(line, self.middle, self.eps, self.shortest)
 
     def samples(self, line: Line, count: int, first: float | None = None) -> Samples:
@@ -119,3 +111,50 @@ class Nearby:
         """Return 0 .. count - 1 in blocks whose tables stay small."""
         size = max(1, BLOCK // max(1, len(self.middle)))
         return [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
+
+
+class _Entries:
+    """Lines along single entries; see `Nearby.components`."""
+
+    def __init__(self, near: Nearby, which: Array) -> None:
+        self.near, self.which = near, which
+
+    def __call__(self, b: int, t: float) -> tuple[Array, float]:
+        near, i = self.near, self.which[b]
+        if near.staged is not None:
+            values, reached = self.many(np.array([b]), np.array([t]))
+            return values[0], float(reached[0])
+        z = near.x.copy()
+        z[i] += t * near.unit[i]
+        z = near.variables.snap(z)
+        return near.at(z), (z[i] - near.x[i]) / near.unit[i]
+
+    def many(self, b: Array, t: Array) -> tuple[Array, Array]:
+        """Return values and steps of many points."""
+        near = self.near
+        if near.staged is None:
+            return one_by_one(self, b, t)
+        which, to, reached = np.empty(len(b), np.int64), np.empty(len(b)), np.empty(len(b))
+        single = near.variables.single
+        moves(near.x, near.unit, self.which, b, t, single, which, to, reached)
+        return near.staged.entries(near.x, which, to), reached
+
+
+class _Directions:
+    """Lines along directions, in some units; see `Nearby.directions`."""
+
+    def __init__(self, near: Nearby, unit: Array, d: Array) -> None:
+        self.near, self.unit, self.d = near, unit, d
+
+    def __call__(self, b: int, t: float) -> tuple[Array, float]:
+        near = self.near
+        if near.staged is not None:
+            return self.many(np.array([b]), np.array([t]))[0][0], t
+        return near.at(near.variables.snap(near.x + t * self.unit * self.d[b])), t
+
+    def many(self, b: Array, t: Array) -> tuple[Array, Array]:
+        """Return values and steps of many points."""
+        near = self.near
+        if near.staged is None:
+            return one_by_one(self, b, t)
+        return near.staged.along(near.x, self.unit, self.d, b, t), t

@@ -13,7 +13,9 @@ from nnmath_core.checks import describe, require_callable, require_real, sentenc
 from nnmath_core.device import CPU, backend_for
 from nnmath_core.errors import DomainError, DtypeError
 from nnmath_core.typing import Array, Tree
+from nnmath_core.verify.differences import values_on
 from nnmath_core.verify.nearby import Nearby
+from nnmath_core.verify.staged import EACH, staged
 from nnmath_core.verify.variables import Variables, VectorFunction, widest
 
 __all__ = ["complex_step", "numerical_gradient"]
@@ -74,7 +76,11 @@ def numerical_gradient(f: Callable[[Any], Any], x: Tree, *, step: float | None =
     middle = function(variables.start)
     function.require_finite(middle, "at `x`")
     _require_float_outputs(function)
-    near = Nearby(function, variables, variables.start, function.eps, middle)
+    each = EACH if step is None else 2
+    fast = staged(function, each * variables.size)
+    near = Nearby(
+        function, variables, variables.start, function.eps, middle if fast is None else None, fast
+    )
     jacobian = np.empty((function.size, variables.size))
     if step is None:
         near.measure_noise(np.ones(variables.size))
@@ -86,8 +92,11 @@ def numerical_gradient(f: Callable[[Any], Any], x: Tree, *, step: float | None =
         step = require_real(
             who, "step", step, lambda h: 0 < h < np.inf, "a positive number", advice
         )
-        for i in range(variables.size):
-            jacobian[:, i] = _fixed(near, i, step)
+        for block in near.blocks(variables.size):
+            jacobian[:, block] = _fixed(near, block, step).T
+    if fast is not None:
+        fast.close()
+        near.failure = near.failure or fast.failure
     if near.failure is not None and not np.isfinite(jacobian).all():
         near.failure.add_note(
             f"{who}: `f` raised this at points around `x`, where it must be defined."
@@ -96,17 +105,17 @@ def numerical_gradient(f: Callable[[Any], Any], x: Tree, *, step: float | None =
     return _shaped(variables, function, jacobian)
 
 
-def _fixed(near: Nearby, i: int, step: float) -> Array:
-    """The central difference of one entry with one step."""
-    line = near.components(np.array([i]))
-    t = step / near.unit[i]
-    (above, right), (below, left) = line(0, t), line(0, -t)
-    if right <= left:
+def _fixed(near: Nearby, which: Array, step: float) -> Array:
+    """The central differences (b, m) of some entries with one step."""
+    lines, t = np.arange(len(which)), step / near.unit[which]
+    above, right = values_on(near.components(which), lines, t)
+    below, left = values_on(near.components(which), lines, -t)
+    if (stuck := np.flatnonzero(right <= left)).size:
         raise DomainError(
             f"numerical_gradient: `step` must be above the spacing of `x`, got {step:.1e} where an "
-            f"entry of `x` is {near.x[i]:.6g}."
+            f"entry of `x` is {near.x[which[stuck[0]]]:.6g}."
         )
-    return np.asarray((above - below) / ((right - left) * near.unit[i]))
+    return np.asarray((above - below) / ((right - left) * near.unit[which])[:, None])
 
 
 def complex_step(f: Callable[[Any], Any], x: Tree) -> Tree:

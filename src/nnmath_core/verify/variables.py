@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core._ext._autodiff import Tracer
+from nnmath_core._ext._perturb import natural_units
 from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.autodiff.tree import tree_map
 from nnmath_core.autodiff.wiring import leaf_value
@@ -104,6 +105,13 @@ class Variables:
             return flat
         return self.rounded(flat)
 
+    @property
+    def single(self) -> Array:
+        """1 for each entry that is passed in float32, of type uint8; empty where none is."""
+        if self.wide or not self.narrow:
+            return np.zeros(0, np.uint8)
+        return np.repeat([d == np.float32 for d in self.dtypes], self.sizes).astype(np.uint8)
+
     def rounded(self, flat: Array) -> Array:
         """Return the vector rounded to the variables' own dtypes."""
         out = flat.copy()
@@ -157,13 +165,8 @@ class Variables:
         where a whole leaf is zero. The fraction is small in double precision, which can afford
         short steps, so that entries much smaller than their neighbours keep their own scale.
         """
-        out = np.abs(flat)
-        fraction = 2.0**-10 if self.eps < 1e-10 else 2.0**-3
-        for part in self.slices():
-            leaf = out[part]
-            top = leaf.max(initial=0.0)
-            typical = top * float(np.sqrt(np.mean((leaf / top) ** 2))) if top > 0 else 1.0
-            out[part] = np.maximum(leaf, fraction * typical) if top > 0 else 1.0
+        out = np.empty(len(flat))
+        natural_units(flat, self.starts, 2.0**-10 if self.eps < 1e-10 else 2.0**-3, out)
         return out
 
 
@@ -201,6 +204,7 @@ class VectorFunction:
         self.calls = 0
         self.treedef: Any = None
         self.narrowed = ""  # why it is not evaluated in float64, where it is not
+        self.staged: Any = None  # the same by a Plan, where there is one
 
     def call(self, values: list[Any]) -> Any:
         """Return ``f`` at these values of the variables, as it returns it."""

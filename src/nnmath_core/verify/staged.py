@@ -1,0 +1,316 @@
+"""Values of a function by its Plan, at many points in one call: the perturb-and-evaluate loop of differences.
+
+A function that `nm.compile` has made brings its Plan; of another one the check makes a Plan for itself, when enough
+values are wanted to pay for it. What cannot be recorded, has operations in Python, or gives other values than the
+function itself, is evaluated by calls.
+
+Single entries of an argument move through a second Plan, where that is cheaper by the cost that is computed: what does
+not depend on the argument is frozen, and of the rest only what moves is computed (`nnmath_core.verify.incremental`).
+Both stay with the compiled function, for its next check.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nnmath_core._ext._autodiff import dtype_of, shape_of
+from nnmath_core._ext._perturb import Batches, Points, failure
+from nnmath_core.device import CPU, device_of
+from nnmath_core.program.compiled import Compiled, compile
+from nnmath_core.program.cost import program_cost
+from nnmath_core.program.plan import FrozenPlan, Plan
+from nnmath_core.typing import Array
+from nnmath_core.verify.behaviour import varying
+from nnmath_core.verify.incremental import moved, pins_of
+from nnmath_core.verify.variables import VectorFunction
+
+__all__ = ["Staged", "staged"]
+
+ENOUGH = 400
+"""Values of an uncompiled function from which a Plan is made for it: that costs as much as about so many calls."""
+EACH = 16
+"""Values that the differences of one entry take, about; half of them at once."""
+RECORDING = 1e-3
+"""Seconds that one equation takes to be recorded, simplified and lowered, about."""
+LARGEST, LEAST, MOST = 1 << 16, 64, 256
+"""Entries of the largest moving value of a batch, and the sizes of batches."""
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+_known: WeakKeyDictionary[Plan, _Known] = WeakKeyDictionary()
+
+
+class _Known:
+    """What has been found out about a Plan: whether it serves, and Plans of its entries that nobody uses now."""
+
+    def __init__(self, plan: Plan) -> None:
+        program = plan.program
+        self.serves = plan.cost.host == 0 and not plan.donors
+        every = [*program.inputs, *(v for e in program.equations for v in e.outputs)]
+        kinds = {dtype_of(v) for v in (*every, *program.constants)}
+        self.double = all(d == np.float64 for d in kinds if d.kind in "fc")
+        self.seconds = program_cost(program.equations).seconds
+        self.refused: set[int] = set()
+        self.spent: dict[int, float] = {}
+        self.free: dict[int, list[_Entries]] = {}
+
+
+class _Entries:
+    """A Plan of the entries of one argument, frozen at a point."""
+
+    def __init__(self, plan: Plan, leaf: int, point: list[Any]) -> None:
+        program = plan.program
+        shape = program.inputs[leaf].shape
+        size, plan_of = MOST, None
+        for _ in range(2):  # the size of a batch, once the largest value is known
+            where = [np.zeros(size, np.int64) for _ in pins_of(shape)]
+            plan_of = compile(moved(program, leaf, size)).plan(point, where, np.zeros(size))
+            largest = max(map(math.prod, _moving(plan_of, size)), default=1) // size
+            fit = MOST
+            while fit > LEAST and fit * largest > LARGEST:
+                fit //= 2
+            if fit == size:
+                break
+            size = fit
+        assert plan_of is not None
+        self.frozen: FrozenPlan = plan_of.freeze({0: point})
+        self.batches = Batches(self.frozen.plan.capsule, tuple(shape[a] for a in pins_of(shape)))
+        self.seconds = program_cost(self.frozen.plan.program.equations).seconds / size
+        self.at: Array | None = None
+        self.sound = True
+        self.serves = self.frozen.plan.cost.host == 0
+
+    def move_to(self, x: Array, point: list[Any]) -> None:
+        """Freeze at a point. It is sound where all that is frozen is finite, so that differences can be added to it."""
+        self.frozen.update({0: point})
+        kept = self.frozen.residuals
+        self.sound = all(np.isfinite(a).all() for a in kept if a.dtype.kind in "fc")
+        self.at = x
+
+
+def _moving(plan: Plan, size: int) -> list[tuple[int, ...]]:
+    """Shapes of the values that have an entry for each of a batch."""
+    made = [v.shape for e in plan.program.equations for v in e.outputs]
+    return [shape for shape in made if shape and shape[-1] == size]
+
+
+class Staged:
+    """A function by its Plan, at points near a point.
+
+    Parameters
+    ----------
+    function : VectorFunction
+        Called at least once.
+    plan : Plan
+    leaves : list
+        The arguments of the plan.
+    order : list of int
+        Which of them are the variables.
+    wanted : list of int
+        Which results are the outputs.
+    """
+
+    def __init__(
+        self,
+        function: VectorFunction,
+        plan: Plan,
+        leaves: list[Any],
+        order: list[int],
+        wanted: list[int],
+    ) -> None:
+        self.function, self.variables, self.plan = function, function.variables, plan
+        self.order = order
+        inputs = plan.program.inputs
+        self.leaves = [
+            np.require(x, v.dtype, ["C", "A"]) for x, v in zip(leaves, inputs, strict=True)
+        ]
+        moving = set(order)
+        fixed = [None if i in moving else x for i, x in enumerate(self.leaves)]
+        self.points = Points(plan.capsule, fixed, order, wanted)
+        self.known = _known[plan]
+        self.entries_of: dict[int, _Entries] = {}
+        self.failure: Exception | None = None
+        whole = wanted == list(range(len(plan.program.outputs)))
+        self.by_entries = self.known.double and whole and self.variables.eps < 1e-10
+
+    def close(self) -> None:
+        """Leave what was made to the next check of this function."""
+        for leaf, e in self.entries_of.items():
+            self.known.free.setdefault(leaf, []).append(e)
+        self.entries_of = {}
+
+    def at(self, x: Array) -> Array:
+        """Return the values (m,) at ``x``."""
+        out = np.empty((1, self.function.size))
+        self.function.calls += 1
+        self._failed(self.points.entries(x, np.zeros(1, np.int64), x[:1], out))
+        value: Array = out[0]
+        return value
+
+    def along(self, x: Array, unit: Array, d: Array, rows: Array, t: Array) -> Array:
+        """Return the values (k, m) at ``x + t[k] unit d[rows[k]]``."""
+        out = np.empty((len(t), self.function.size))
+        self.function.calls += len(t)
+        d, rows = np.ascontiguousarray(d), np.ascontiguousarray(rows)
+        self._failed(self.points.along(x, unit, d, rows, t, out))
+        return out
+
+    def entries(self, x: Array, which: Array, to: Array) -> Array:
+        """Return the values (k, m) at ``x`` with entry ``which[k]`` as ``to[k]``."""
+        out = np.empty((len(to), self.function.size))
+        self.function.calls += len(to)
+        if not self.by_entries:
+            self._failed(self.points.entries(x, which, to, out))
+            return out
+        left = None  # what no Plan of entries has done, or for one of which it has no value
+        starts = self.variables.starts
+        for k in range(len(starts) - 1):
+            made = self._entries(k, x, which)
+            if made is None or made.batches.run(which, to, starts[k], starts[k + 1], out):
+                mine = (which >= starts[k]) & (which < starts[k + 1])
+                left = mine if left is None else left | mine
+        if left is not None and left.any():
+            rest = np.empty((int(np.count_nonzero(left)), self.function.size))
+            self._failed(self.points.entries(x, which[left], to[left], rest))
+            out[left] = rest
+        return out
+
+    def _failed(self, code: int) -> None:
+        """Remember that the function has no value somewhere."""
+        if code and self.failure is None:
+            self.failure = failure(code)
+
+    def _point(self, x: Array) -> list[Any]:
+        point: list[Any] = list(self.leaves)
+        weak = self.plan.program.inputs
+        for i, part in zip(self.order, self.variables.slices(), strict=True):
+            leaf: Any = x[part].reshape(weak[i].shape)
+            point[i] = float(leaf) if weak[i].weak else leaf
+        return point
+
+    def _entries(self, k: int, x: Array, which: Array) -> _Entries | None:
+        """What runs entries of variable k around a point; None where whole evaluations are as good."""
+        leaf = self.order[k]
+        e = self.entries_of.get(leaf)
+        if e is None:
+            if leaf in self.known.refused:
+                return None
+            part = self.variables.slices()[k]
+            count = int(np.count_nonzero((which >= part.start) & (which < part.stop)))
+            e = self._found(leaf, x, count) if count else None
+            if e is None:
+                return None
+            self.entries_of[leaf] = e
+        if e.at is not x:
+            e.move_to(x, self._point(x))
+        return e if e.sound else None
+
+    def _found(self, leaf: int, x: Array, count: int) -> _Entries | None:
+        """The Plan of entries of an argument that nobody uses now, or a new one when it pays to make it.
+
+        It pays once whole evaluations of these entries have taken as long, in this check and those before it.
+        """
+        known = self.known
+        free = known.free.get(leaf)
+        if free:
+            return free.pop()
+        known.spent[leaf] = known.spent.get(leaf, 0.0) + 2 * count * known.seconds
+        if known.spent[leaf] < RECORDING * len(self.plan.program.equations):
+            return None
+        try:
+            e = _Entries(self.plan, leaf, self._point(x))
+        except Exception:  # an operation without a rule for batches
+            known.refused.add(leaf)
+            return None
+        if not e.serves or e.seconds >= known.seconds:
+            known.refused.add(leaf)
+            return None
+        return e
+
+
+def runs_in_c(f: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a function is a Plan for such arguments that calls no Python and writes to none of them."""
+    if not isinstance(f, Compiled):
+        return False
+    try:
+        leaves, in_def, statics = f._taken(args, {})
+        if any(device_of(x) != CPU for x in leaves if hasattr(x, "dtype")):
+            return False
+        return _of(f._found(args, {}, leaves, in_def, statics)).serves
+    except Exception:  # said when it is called
+        return False
+
+
+def _of(plan: Plan) -> _Known:
+    known = _known.get(plan)
+    if known is None:
+        known = _known[plan] = _Known(plan)
+    return known
+
+
+def staged(function: VectorFunction, count: int) -> Staged | None:
+    """Return a function by its Plan, or None where there is none, or ``count`` values do not pay for it."""
+    variables = function.variables
+    if not variables.size or not function.size or any(place != CPU for place in variables.devices):
+        return None
+    values = variables.values(variables.start)
+    try:
+        found = _plan_of(function, values, count)
+        if found is None:
+            return None
+        plan, leaves = found
+        made = _staged(function, plan, leaves, values) if _of(plan).serves else None
+        if made is not None and not isinstance(function.f, Compiled) and not _agree(function, made):
+            return None
+    except Exception:  # it cannot be recorded, or not for such arguments: it is evaluated as it is
+        return None
+    return made
+
+
+def _agree(function: VectorFunction, made: Staged) -> bool:
+    """Whether a Plan gives the function's values at its point and beside it."""
+    x = function.variables.start
+    beside = function.variables.snap(x + 2.0**-12 * function.variables.scale(x))
+    return all(varying(function(z), made.at(z), function.eps) is None for z in (x, beside))
+
+
+def _plan_of(function: VectorFunction, values: list[Any], count: int) -> Any:
+    f, variables = function.f, function.variables
+    tree = variables.tree(values)
+    args = tuple(tree) if function.packed else (tree,)
+    if isinstance(f, Compiled):
+        leaves, in_def, statics = f._taken(args, {})
+        if any(device_of(x) != CPU for x in leaves if hasattr(x, "dtype")):
+            return None
+        return f._found(args, {}, leaves, in_def, statics), leaves
+    if count < ENOUGH:
+        return None
+    before = function.calls
+    try:
+        of_values = compile(lambda *xs: function.floats(function.call(list(xs))))
+        return of_values.plan(*values), values
+    finally:
+        function.calls = before
+
+
+def _staged(
+    function: VectorFunction, plan: Plan, leaves: list[Any], values: list[Any]
+) -> Staged | None:
+    places = {id(x): i for i, x in enumerate(leaves)}
+    order = [places.get(id(x), -1) for x in values]
+    program = plan.program
+    if len(set(order)) != len(values) or -1 in order:
+        return None
+    shapes = [shape_of(o) for o in program.outputs]
+    if isinstance(function.f, Compiled):
+        wanted, same = list(function.which), shapes == [tuple(s) for s in function.all_shapes]
+    else:
+        wanted, same = list(range(len(shapes))), shapes == [tuple(s) for s in function.shapes]
+    dtypes = [dtype_of(program.outputs[i]) for i in wanted] if same else []
+    moving = [program.inputs[i].dtype for i in order]
+    if not same or dtypes != function.dtypes or not set(dtypes) | set(moving) <= set(FLOATS):
+        return None
+    return Staged(function, plan, leaves, order, wanted)
