@@ -24,6 +24,7 @@ CUPY_OPTIONS = ["--std=c++17", "-ftz=true", "--device-as-default-execution-space
 HOST_ONLY = {
     "elementwise": "small arrays on the host; device arrays go through CuPy's ufuncs",
     "vector": "the loops of Plans, which run on the host; device arrays go through CuPy's ufuncs",
+    "linalg": "A^T A x in one pass over rows; on a device two products by cuBLAS",
     "gemm": "the products of Plans, which run on the host; device arrays go through cuBLAS",
 }
 
