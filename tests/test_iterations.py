@@ -207,7 +207,7 @@ PLANS = [
 ]
 
 
-@pytest.mark.parametrize(("make", "error", "words"), PLANS, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(("make", "error", "words"), PLANS, ids=[row[-1] for row in PLANS])
 def test_a_plan_that_is_no_operator_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         PlanOperator(make(), symmetric=True)
