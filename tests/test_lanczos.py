@@ -482,6 +482,7 @@ n = 1500
 A = rng.standard_normal((n, n))
 A = A + A.T
 SPD = A @ A + np.eye(n)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 loss = lambda w: np.sum(np.tanh(A @ w) ** 2) / 2
 H = nm.curvature.HessianOperator(loss, np.ones(n))
 H @ np.ones(n)

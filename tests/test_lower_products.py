@@ -192,10 +192,10 @@ def test_nan_and_infinity_pass_as_in_eager():
 
 
 # ------------------------------------------------------------------------------------------- each multiplier by itself
-@pytest.fixture(params=["BLAS", "BLOCKS", "DOTS"])
+@pytest.fixture(params=["BLAS", "BLOCKS", "DOTS", "PACKED"])
 def who(request, monkeypatch):
     """Lets one of them multiply wherever it can."""
-    for name in ("BLAS", "BLOCKS", "DOTS"):
+    for name in ("BLAS", "BLOCKS", "DOTS", "PACKED"):
         if name != request.param:
             monkeypatch.setattr(layouts, f"_{name.lower()}_seconds", lambda *a, **k: 1e9)
     return request.param
@@ -228,6 +228,8 @@ def test_all_lengths_around_the_blocks(spec, dtype, who):
         }
     if who == "BLAS":
         assert used == {"BLAS"}
+    elif who == "PACKED":
+        assert ("packed" in used) == layouts.PACKS
     elif spec == ("ij", "kj", "ik") or who == "BLOCKS":
         assert who.lower() in used
 
@@ -256,7 +258,7 @@ import numpy as np
 from nnmath_core.program.compiled import compile
 from nnmath_core.program.lower import layouts
 
-for name in {"BLAS", "BLOCKS", "DOTS"} - {sys.argv[1]}:
+for name in {"BLAS", "BLOCKS", "DOTS", "PACKED"} - {sys.argv[1]}:
     setattr(layouts, f"_{name.lower()}_seconds", lambda *a: 1e9)
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE
@@ -312,7 +314,8 @@ def test_own_kernels_give_the_same_bits_on_any_number_of_threads(monkeypatch):
 
 
 def test_deterministic_plans_split_by_shape_alone(monkeypatch):
-    monkeypatch.setattr(layouts, "_blocks_seconds", lambda *a: 1e9)
+    for name in ("_blocks_seconds", "_packed_seconds"):
+        monkeypatch.setattr(layouts, name, lambda *a: 1e9)
     rng = np.random.default_rng(14)
     for shape in ((700, 40), (3, 300, 40)):
         x, w = draw(rng, shape, "f4"), draw(rng, (*shape[:-2], 40, 30), "f4")
@@ -322,7 +325,8 @@ def test_deterministic_plans_split_by_shape_alone(monkeypatch):
 
 
 def test_one_thread_with_blas_gives_the_bits_of_one_call(monkeypatch):
-    monkeypatch.setattr(layouts, "_blocks_seconds", lambda *a: 1e9)
+    for name in ("_blocks_seconds", "_packed_seconds"):
+        monkeypatch.setattr(layouts, name, lambda *a: 1e9)
     from scipy.linalg.blas import dgemm
 
     rng = np.random.default_rng(15)
@@ -331,6 +335,113 @@ def test_one_thread_with_blas_gives_the_bits_of_one_call(monkeypatch):
         want = dgemm(1.0, w.T, x.T).T
         got = run_all(np.matmul, x, w, threads=1)[0]
     assert got.tobytes() == np.ascontiguousarray(want).tobytes()
+
+
+# ------------------------------------------------------------------------------------------- packed
+def packed(a, b, threads=1, guard=64):
+    """The product by the packed kernel; around its scratch, which begins as NaN, nothing is written."""
+    from nnmath_core._ext._plan import Executable
+
+    (m, k), n, item = a.shape, b.shape[1], a.itemsize
+    each = layouts.packed_scratch(item, m, n, k)
+    room = np.full(each * threads // item + 2 * guard, np.nan, a.dtype)
+    c = np.full((m, n + 3), 7, a.dtype)  # rows with something between them
+    strides = [s // item for s in (*a.strides, *b.strides)]
+    ints = [0 if item == 4 else 1, layouts.PACKED, each, m, n, k, *strides, n + 3, 0]
+    bases = [
+        whole(v) for v in (a, b)
+    ]  # inputs are contiguous: memory, and where in it the first entry is
+    refs = [
+        (slot, v.__array_interface__["data"][0] - base.__array_interface__["data"][0])
+        for slot, v, base in zip((1, 2), (a, b), bases, strict=True)
+    ]
+    arrays = [*bases, c, room]
+    inputs = tuple((1 + i, v.shape, a.dtype.num, False) for i, v in enumerate(arrays))
+    instruction = ("gemm", 0, [*refs, (3, 0), (4, guard * item)], ints, (), None, 0)
+    outputs = ((5, (1,), a.dtype.num, -1),)
+    Executable([instruction], 6, 0, {}, inputs, outputs, threads).run_split(arrays, threads)
+    assert np.all(np.isnan(room[:guard]))
+    assert np.all(np.isnan(room[-guard:]))
+    assert np.all(c[:, n:] == 7)
+    return c[:, :n]
+
+
+def whole(v):
+    """The array whose memory it is."""
+    while v.base is not None:
+        v = v.base
+    return v
+
+
+def laid(rng, shape, how, dtype):
+    """A matrix in one of the ways it may lie."""
+    m, n = shape
+    if how == "rows":
+        return draw(rng, (m, n), dtype)
+    if how == "columns":
+        return draw(rng, (n, m), dtype).T
+    if how == "wide rows":
+        return draw(rng, (m, n + 5), dtype)[:, 2 : n + 2]
+    if how == "backwards":
+        return draw(rng, (m, n), dtype)[::-1, ::-1]
+    return draw(rng, (2 * m, 3 * n), dtype)[::2, ::3]
+
+
+WAYS = ["rows", "columns", "wide rows", "backwards", "apart"]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_packed_products_equal_sums_at_all_edges_and_strides(dtype):
+    rng = np.random.default_rng(21)
+    deep = layouts.DEPTH * 4 // np.dtype(dtype).itemsize
+    shapes = [
+        *((m, 33, 20) for m in (*range(1, 16), 27, 28, 29)),
+        *((15, n, 20) for n in (*range(1, 36), 63, 64, 65, 95)),
+        *((15, 33, k) for k in (*range(1, 19), 31, 33, deep - 1, deep, deep + 1, 2 * deep + 5)),
+        (5, layouts.COLUMNS - 1, 9), (5, layouts.COLUMNS + 1, deep + 3), (30, 2 * layouts.COLUMNS + 40, 30),
+        (layouts.FEW + 1, 70, 17), (layouts.MOST_ROWS - 1, 33, 18), (layouts.MOST_ROWS + 1, 40, deep + 1),
+        (2 * layouts.MOST_ROWS + 9, layouts.COLUMNS + 7, 5),
+    ]  # fmt: skip
+    ways = itertools.cycle(itertools.product(WAYS, WAYS))
+    for (m, n, k), extra in itertools.product(shapes, range(3)):
+        one, two = next(ways)
+        a, b = laid(rng, (m, k), one, dtype), laid(rng, (k, n), two, dtype)
+        wide = np.longdouble if dtype == "f8" else np.float64
+        want, sizes = a.astype(wide) @ b.astype(wide), abs(a).astype("f8") @ abs(b).astype("f8")
+        # a sum of k terms in any order is off by at most k eps of the sum of their magnitudes
+        bound = (k + 8) * np.finfo(dtype).eps * sizes
+        assert np.all(abs(packed(a, b) - want) <= bound), (m, n, k, one, two, extra)
+
+
+def test_packed_products_of_nothing_are_zero():
+    for m, n, k in itertools.product((0, 1, 3), (0, 1, 40), (0, 1)):
+        got = packed(np.ones((m, k), "f4"), np.ones((k, n), "f4"))
+        assert got.shape == (m, n)
+        assert np.all(got == k)
+
+
+def test_packed_products_keep_nan_and_infinity_in_their_rows_and_columns():
+    rng = np.random.default_rng(22)
+    a, b = draw(rng, (31, 50), "f4"), draw(rng, (50, 45), "f4")
+    a[3, 7], a[17, 2], b[4, 40] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        want = a.astype("f8") @ b.astype("f8")
+    for x, y in ((a, b), (np.ascontiguousarray(a.T).T, b), (a, np.ascontiguousarray(b.T).T)):
+        np.testing.assert_allclose(packed(x, y), want, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_packed_products_have_the_same_bits_whatever_the_share(dtype):
+    rng = np.random.default_rng(23)
+    for m, n, k in [(70, 50, 900), (50, 470, 40), (3, 300, 400), (1100, 30, 20), (2, 2, 3)]:
+        for one, two in itertools.product(("rows", "columns"), repeat=2):
+            a, b = laid(rng, (m, k), one, dtype), laid(rng, (k, n), two, dtype)
+            want = packed(a, b)
+            for threads in (2, 3, 5):
+                assert packed(a, b, threads).tobytes() == want.tobytes()
+            # nor on what else is multiplied: rows and columns by themselves
+            assert packed(a[1:2], b).tobytes() == want[1:2].tobytes()
+            assert packed(a, b[:, :1]).tobytes() == want[:, :1].tobytes()
 
 
 # ------------------------------------------------------------------------------------------- with derivatives
@@ -364,5 +475,5 @@ def test_sizes_beyond_blas_go_to_the_own_kernel():
         "ik",
         {"i": 3, "j": huge, "k": 10},
     )
-    assert found.how == layouts.BLOCKS
+    assert found.how in (layouts.BLOCKS, layouts.PACKED)
     assert not layouts._blas_can(3, 10, huge, huge, 1, 10, 1, 10)

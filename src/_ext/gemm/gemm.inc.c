@@ -1,9 +1,11 @@
-/* C (m, n) = A (m, k) B (k, n), or C += A B where it `adds`, blocked for registers alone, for products too small to pay for BLAS's packing.
+/* C (m, n) = A (m, k) B (k, n), or C += A B where it `adds`.
  *
- * gemm: A is read at a[i * ra + p * ka], where ra or ka is 1; B at b[p * kb + j * nb], any strides; C lies at
+ * gemm: blocked for registers alone, for products too small to pay for packing. A is read at a[i * ra + p * ka], where ra or ka is 1; B at b[p * kb + j * nb], any strides; C lies at
  * c[i * ldc + j]. Each entry of C is one chain of fused multiply-adds in the order of p, whatever block it is in, so the
  * bits do not depend on how rows and columns are dealt to threads. Where B has unit stride in n its rows are read as they
  * are, unless they are many and read by many rows of A; else it is packed, a panel of columns and some rows at a time.
+ *
+ * gemm_packed: for larger products, in packed.inc.c.
  *
  * gemm_dots: B has unit stride in k and so has A: entries of C are dot products. For few rows, which do not pay for packing.
  *
@@ -16,20 +18,38 @@
 #define GEMM_BYTES 0 /* no vector types: one number at a time */
 #define GEMM_MR 4
 #define GEMM_NV 4
+#define GEMM_PR 4
 #elif defined(__AVX512F__)
 #define GEMM_BYTES 64
 #define GEMM_MR 8
 #define GEMM_NV 3
+#define GEMM_PR 14
 #elif defined(__AVX__)
 #define GEMM_BYTES 32
 #define GEMM_MR 6
 #define GEMM_NV 2
+#define GEMM_PR 6
 #else
 #define GEMM_BYTES 16
 #define GEMM_MR 6
 #define GEMM_NV 2
+#define GEMM_PR 6
 #endif
 #define GEMM_KC 128 /* rows of a packed panel */
+/* Of gemm_packed: a tile has GEMM_PR rows and GEMM_PV vectors, a block of B GEMM_DEPTH rows (half as many of double) and
+ * GEMM_WIDE columns, which meets GEMM_TALL rows of A; up to GEMM_FEW rows read B where it is. */
+#define GEMM_PV 2
+#define GEMM_DEPTH 384
+#define GEMM_WIDE 384
+#define GEMM_TALL (1036 / GEMM_PR * GEMM_PR)
+#define GEMM_FEW 256
+#if GEMM_PR == 14
+#define GEMM_HEIGHTS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
+#elif GEMM_PR == 6
+#define GEMM_HEIGHTS(F) F(1) F(2) F(3) F(4) F(5) F(6)
+#else
+#define GEMM_HEIGHTS(F) F(1) F(2) F(3) F(4)
+#endif
 #ifdef __has_builtin
 #define GEMM_SHUFFLES (GEMM_BYTES && __has_builtin(__builtin_shufflevector))
 #else
@@ -37,8 +57,12 @@
 #endif
 #if defined(__GNUC__)
 #define GEMM_INLINE static inline __attribute__((always_inline))
-#define GEMM_UNROLL _Pragma("GCC unroll 8")
+#define GEMM_UNROLL _Pragma("GCC unroll 16")
+#define GEMM_FETCH(place) __builtin_prefetch(place)
+#define GEMM_FETCH_L2(place) __builtin_prefetch(place, 0, 2)
 #else
+#define GEMM_FETCH(place) (void)(place)
+#define GEMM_FETCH_L2(place) (void)(place)
 #define GEMM_INLINE static inline
 #define GEMM_UNROLL
 #endif
@@ -386,3 +410,5 @@ void NNM_FN(gemm_dots)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_idx
         for (nnm_idx i = 0; i < m; ++i)
             NNM_FN(dot_block)(1, 1, k, a + i * ra, ra, b + j * nb, nb, c + i * ldc + j, ldc);
 }
+
+#include "gemm/packed.inc.c"

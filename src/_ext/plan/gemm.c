@@ -1,12 +1,13 @@
 /* Matrix products, one after the other over some axes.
  *
- * refs: a, b, c.
- * ints: type, how, rows of a panel, m, n, k, strides of a along m and k, of b along k and n, of c along m (in entries;
- *       along n it is 1), number of axes, then for each of them, outermost first: length, strides of a, b, c in bytes.
+ * refs: a, b, c; packed, also the scratch of all threads.
+ * ints: type, how, rows of a panel (packed: bytes of a thread's scratch), m, n, k, strides of a along m and k, of b
+ *       along k and n, of c along m (in entries; along n it is 1), number of axes, then for each of them, outermost
+ *       first: length, strides of a, b, c in bytes.
  *
- * Threads share the axes where they give each as much, else the rows of C, or its columns where rows are few. With
- * BLAS the bits may depend on the share; where `rows of a panel` is not 0, the rows are multiplied that many at a time,
- * so that they do not.
+ * Threads share the axes where they give each as much, else the rows of C, or its columns where rows are few; packed,
+ * the longer of both, so that what each of them packs is the smaller operand. With BLAS the bits may depend on the
+ * share; where `rows of a panel` is not 0, the rows are multiplied that many at a time, so that they do not.
  */
 #include "plan/gemm.h"
 #include "plan/blas.h"
@@ -117,6 +118,12 @@ void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c)
         else
             kernels->gemm_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds);
         break;
+    case NNM_BY_PACKED:
+        if (p->type == NNM_F32)
+            kernels->gemm_packed_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room);
+        else
+            kernels->gemm_packed_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room);
+        break;
     case NNM_BY_DOTS:
         if (p->type == NNM_F32)
             kernels->gemm_dots_f32(p->m, p->n, p->k, x, p->ra, y, p->nb, z, p->ldc);
@@ -129,14 +136,18 @@ void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c)
 }
 
 /* ---------------------------------------------------------------------------------------------- the instruction */
-enum { MAX_LOOPS = 64, ROWS = 8, COLUMNS = 16 };
+enum { MAX_LOOPS = 64, ROWS = 8, COLUMNS = 16, PACKED_COLUMNS = 32 };
 
 void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
 {
     const char *a = nnm_at(frame, in->refs[0]), *b = nnm_at(frame, in->refs[1]);
     char *c = nnm_at(frame, in->refs[2]);
-    const int64_t *I = in->ints, axes = I[11], *axis = I + 12, panel = I[2];
-    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0};
+    const int64_t *I = in->ints, axes = I[11], *axis = I + 12;
+    const int packed = I[1] == NNM_BY_PACKED;
+    const int64_t panel = packed ? 0 : I[2];
+    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0, NULL};
+    if (packed)
+        p.room = nnm_at(frame, in->refs[3]) + t * I[2];
     int64_t many = 1, low = 0, high, at[MAX_LOOPS] = {0};
     for (int64_t k = 0; k < axes; ++k)
         many *= axis[4 * k];
@@ -146,13 +157,13 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
     } else if (!panel) {
         const int64_t size = item[p.type];
         int64_t from, to;
-        if (p.m >= p.n || p.m >= 2 * ROWS * nt) {
+        if (p.m >= p.n || (!packed && p.m >= 2 * ROWS * nt)) {
             nnm_share(p.m, ROWS, t, nt, &from, &to);
             a += from * p.ra * size;
             c += from * p.ldc * size;
             p.m = to - from;
         } else {
-            nnm_share(p.n, COLUMNS, t, nt, &from, &to);
+            nnm_share(p.n, packed ? PACKED_COLUMNS : COLUMNS, t, nt, &from, &to);
             b += from * p.nb * size;
             c += from * size;
             p.n = to - from;

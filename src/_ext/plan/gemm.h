@@ -5,14 +5,15 @@
 #include "nnm_base.h"
 
 enum { NNM_F32, NNM_F64, NNM_C64, NNM_C128, NNM_U8, NNM_U16, NNM_U32, NNM_U64, NNM_BOOL };
-enum { NNM_BY_BLAS, NNM_BY_BLOCKS, NNM_BY_DOTS, NNM_BY_LOOPS };
+enum { NNM_BY_BLAS, NNM_BY_BLOCKS, NNM_BY_DOTS, NNM_BY_LOOPS, NNM_BY_PACKED };
 
 /* C (m, n) = A (m, k) B (k, n); strides in entries, those of C are (ldc, 1). */
 typedef struct {
     int64_t type, how;
     int64_t m, n, k;
     int64_t ra, ka, kb, nb, ldc;
-    int64_t adds; /* C += A B; by blocks alone */
+    int64_t adds; /* C += A B; by blocks or packed */
+    void *room;   /* of this thread, where operands are packed */
 } nnm_product;
 
 void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c);

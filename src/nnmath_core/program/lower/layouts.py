@@ -14,7 +14,7 @@ import numpy as np
 
 from nnmath_core._ext._cpu import runs_here, selected
 
-__all__ = ["TYPES", "Matrices", "best_layout"]
+__all__ = ["PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch"]
 
 TYPES = {
     "f4": 0, "f8": 1, "c8": 2, "c16": 3, "i1": 4, "u1": 4, "i2": 5, "u2": 5, "i4": 6, "u4": 6, "i8": 7, "u8": 7,
@@ -22,7 +22,7 @@ TYPES = {
 }  # fmt: skip
 """Codes of the types in plan/gemm.h, by kind and size."""
 
-BLAS, BLOCKS, DOTS, LOOPS = range(4)
+BLAS, BLOCKS, DOTS, LOOPS, PACKED = range(5)
 MOST = 2**31 - 1
 """Sizes and strides that BLAS can take."""
 
@@ -112,7 +112,7 @@ def _layout(
         b = _contiguous(copies[1], length, item)
     c = _contiguous(order, length, item)
     if not direct:  # who reads the result will wait longer for it
-        seconds += 0.5 * _copying(math.prod(length[i] for i in order), item)
+        seconds += 1.5 * _copying(math.prod(length[i] for i in order), item)
     merged = _chain(sorted(inner, key=lambda i: abs(a[i])), (a, b), length)
     if len(merged) != len(inner) or any(s[i] % item for s in (a, b) for i in s):
         return None
@@ -189,6 +189,8 @@ def _who(
             choices.append((_blocks_seconds(dtype, m, n, k, nb), BLOCKS))
         if ka == kb == 1 and m <= 8 and k >= 16:
             choices.append((_dots_seconds(dtype, m, n, k), DOTS))
+        if PACKS and m > 1 and n > 1:
+            choices.append((_packed_seconds(dtype, m, n, k, ra, ka, kb, nb), PACKED))
     if not choices:
         return None
     seconds, how = min(choices)
@@ -211,6 +213,12 @@ def _blas_can(m: int, n: int, k: int, ra: int, ka: int, kb: int, nb: int, ldc: i
 # instruction set -> bytes of a vector, rows and vectors of a block (gemm.inc.c), multiply-adds a cycle
 SHAPES = {"baseline": (16, 6, 2, 0.7), "v3": (32, 6, 2, 2.0), "v4": (64, 8, 3, 2.0)}
 WIDTH, ROWS, VECTORS, RATE = SHAPES[selected()]
+PACKS = selected() != "baseline"
+"""Packed kernels are worth their while."""
+TALL = {"baseline": 6, "v3": 6, "v4": 14}[selected()]
+DEPTH, COLUMNS, MOST_ROWS, FEW = 384, 384, 1036, 256
+"""Of packed products (gemm.inc.c): rows of a tile; rows (of float32) and columns of a block of B, rows of A that it
+meets; and up to how many rows of A read B where it is."""
 WIDE = runs_here("v4")
 """BLAS has kernels of AVX-512 then, and those for small products that copy nothing."""
 MALLOC = 1.25
@@ -264,6 +272,36 @@ def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int) -> fl
     if m * k * item > LARGE:  # read again for each panel
         ns += m * k * item * panels * 0.02
     return 1e-9 * ns
+
+
+def _packed_seconds(
+    dtype: np.dtype[Any], m: int, n: int, k: int, ra: int, ka: int, kb: int, nb: int
+) -> float:
+    """Tiles at the rate of their multiply-adds, what lies around each of them, and the packing."""
+    item = dtype.itemsize
+    vector = WIDTH // item
+    vectors = -(-n // vector)
+    panels, blocks = -(-vectors // 2), -(-m // TALL)
+    parts = -(-k * item // (4 * DEPTH))
+    cycles = blocks * max(m / blocks * vectors / RATE, (m / blocks * panels + vectors) / 2)
+    edge = m * (vector if n % vector else 0) * 0.25
+    each = item / 4
+    a = 0.1 if ka == 1 else 0.12 if ra == 1 else 1.0
+    b = (0.0 if m <= FEW else 0.17) if nb == 1 else 0.22 if kb == 1 else 1.0
+    ns = (
+        150
+        + CYCLE * k * cycles
+        + parts * (panels * blocks * 20 + edge)
+        + each * (a * m * k + b * n * k * -(-m // MOST_ROWS))
+    )
+    return 1e-9 * ns
+
+
+def packed_scratch(item: int, m: int, n: int, k: int) -> int:
+    """Bytes that a thread needs to pack operands of at most this size."""
+    line, depth = 64 // item, 4 * DEPTH // item
+    deep = min(-(-k // line) * line, depth)
+    return item * deep * (min(m, MOST_ROWS) + min(-(-n // 32) * 32, COLUMNS))
 
 
 def _dots_seconds(dtype: np.dtype[Any], m: int, n: int, k: int) -> float:

@@ -18,7 +18,13 @@ from nnmath_core.program import loops
 from nnmath_core.program.builder import Builder, View
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.elementwise import as_dtype, filled, mapped, reduced
-from nnmath_core.program.lower.layouts import TYPES, Matrices, best_layout
+from nnmath_core.program.lower.layouts import (
+    PACKED,
+    TYPES,
+    Matrices,
+    best_layout,
+    packed_scratch,
+)
 from nnmath_core.program.lower.rules import lowers
 
 __all__ = ["multiplied"]
@@ -199,7 +205,10 @@ def emit_product(b: Builder, p: Matrices, a: View, x: View, c: View) -> None:
     axes = [number for axis in p.axes for number in axis]
     many = math.prod(axis[0] for axis in p.axes)
     flops = (8.0 if c.dtype.kind == "c" else 2.0) * many * p.m * p.n * p.k
-    by = ("BLAS", "blocks", "dots", "loops")[p.how]
+    by = ("BLAS", "blocks", "dots", "loops", "packed")[p.how]
+    if p.how == PACKED:
+        panel = packed_scratch(c.dtype.itemsize, p.m, p.n, p.k)
+        b.scratch(panel * b.threads)
     times = f"{many} x " if many > 1 else ""
     b.emit(
         "gemm", [a, x], [c],
