@@ -1,12 +1,11 @@
 """Products in C, conjugate gradients, powers: against dense answers, in both dtypes, and what is refused."""
 
 import inspect
-import sys
-import types
 
 import numpy as np
 import pytest
 import scipy.sparse
+from iterating import watched_bars
 from scipy.sparse.linalg import LinearOperator as ScipyOperator, cg as scipy_cg
 
 import nnmath_core as nm
@@ -649,23 +648,7 @@ def test_progress_is_told(rng, monkeypatch):
         "power_iteration": lambda progress: power_iteration(a, steps=50, progress=progress),
         "spectral_norm": lambda progress: spectral_norm(a, steps=50, progress=progress),
     }
-    bars = []
-
-    class Bar(types.SimpleNamespace):
-        def __init__(self, **options):
-            super().__init__(**options, n=0)
-            bars.append(self)
-
-        def set_postfix(self, **values):
-            self.steps = values["steps"]
-
-        def close(self):
-            self.open = False
-
-    auto = types.ModuleType("tqdm.auto")
-    auto.tqdm = Bar
-    monkeypatch.setitem(sys.modules, "tqdm", types.ModuleType("tqdm"))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", auto)
+    bars = watched_bars(monkeypatch)
     for name, call in calls.items():
         told = []
         call(lambda *state, told=told: told.append(state))

@@ -4,12 +4,12 @@ import inspect
 import subprocess
 import sys
 import tracemalloc
-import types
 
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse
+from iterating import watched_bars, with_spectrum
 from scipy.sparse.linalg import LinearOperator as ScipyOperator, eigsh
 
 import nnmath_core as nm
@@ -24,13 +24,6 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"]
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261126)
-
-
-def with_spectrum(rng, w, dtype=np.float64):
-    """Return a symmetric matrix whose eigenvalues are w, to rounding in dtype."""
-    q = np.linalg.qr(rng.standard_normal((len(w), len(w))))[0]
-    a = (q * w) @ q.T
-    return ((a + a.T) / 2).astype(dtype)
 
 
 def dense_answer(matrix):
@@ -334,23 +327,7 @@ def test_progress_is_told(rng, monkeypatch):
     assert steps[-1] == found.iterations
     assert pairs[-1] == 3
 
-    bars = []
-
-    class Bar(types.SimpleNamespace):
-        def __init__(self, **options):
-            super().__init__(**options, n=0, open=True)
-            bars.append(self)
-
-        def set_postfix(self, **values):
-            self.steps = values["steps"]
-
-        def close(self):
-            self.open = False
-
-    auto = types.ModuleType("tqdm.auto")
-    auto.tqdm = Bar
-    monkeypatch.setitem(sys.modules, "tqdm", types.ModuleType("tqdm"))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", auto)
+    bars = watched_bars(monkeypatch)
     lanczos(matrix, k=3, rng=rng, progress=True)
     assert (bars[0].total, bars[0].n, bars[0].open) == (3, 3, False)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 from plans import assert_same, each_entry, rounding
-from test_machine import FUNCTIONS, draw
+from test_machine import FUNCTIONS, draw, layer_norm, softmax
 
 import nnmath_core as nm
 from nnmath_core._ext._native import Code
@@ -41,16 +41,6 @@ def without(monkeypatch):
         return out
 
     return run
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def layer_norm(x, w, b):
-    d = x - x.mean(axis=-1, keepdims=True)
-    return d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + 1e-5) * w + b
 
 
 def adam(p, g, m, v):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+from iterating import with_spectrum
 
 import nnmath_core as nm
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
@@ -17,12 +18,6 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"]
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261127)
-
-
-def with_spectrum(rng, w, dtype=np.float64):
-    q = np.linalg.qr(rng.standard_normal((len(w), len(w))))[0]
-    a = (q * w) @ q.T
-    return ((a + a.T) / 2).astype(dtype)
 
 
 FUNCTIONS = {

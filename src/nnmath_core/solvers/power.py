@@ -187,14 +187,13 @@ def power_iteration(
         advice = "The largest singular value is `spectral_norm(A)`."
         raise ShapeError(sentence(who, "A", "square", f"shape {op.shape}", advice))
     state = _powers(who, op, begin)
-    with Progress(progress, steps, who, "step") as tell:
-        try:
-            if not op.symmetric:
-                require_symmetric(who, op, product_of(who, op), np.random.default_rng(0))
-            state.advance(steps, tol or 0.0, tell)
-            interrupted = False
-        except KeyboardInterrupt:
-            interrupted = True
+
+    def advance(tell: Progress) -> None:
+        if not op.symmetric:
+            require_symmetric(who, op, product_of(who, op), np.random.default_rng(0))
+        state.advance(steps, tol or 0.0, tell)
+
+    interrupted = _interrupted(who, steps, progress, advance)
     v = state.vector
     w = state.multiply(v)
     theta, size = state.dot(v, w), state.length(w)
@@ -284,12 +283,9 @@ def spectral_norm(
     who = "spectral_norm"
     op, steps, tol, begin = _checked(who, A, steps, tol, start, rng, progress)
     state = _normal_powers(who, op, begin)
-    with Progress(progress, steps, who, "step") as tell:
-        try:
-            state.advance(steps, tol or 0.0, tell)
-            interrupted = False
-        except KeyboardInterrupt:
-            interrupted = True
+    interrupted = _interrupted(
+        who, steps, progress, lambda tell: state.advance(steps, tol or 0.0, tell)
+    )
     value, left, right, residual = state.triplet()
     _require_finite(who, value)
     upper = _upper(value, op.shape[1], state.steps, start is None, op)
@@ -346,6 +342,21 @@ def _checked(
     if not 0 < size < math.inf:
         raise DomainError(sentence(who, "start", "finite and not zero", f"length {size}"))
     return op, steps, tol, begin / np.asarray(size).astype(op.dtype).item()
+
+
+def _interrupted(
+    who: str,
+    steps: int,
+    progress: bool | Callable[[int, int], object],
+    advance: Callable[[Progress], None],
+) -> bool:
+    """Do the steps; whether Ctrl-C ended them."""
+    with Progress(progress, steps, who, "step") as tell:
+        try:
+            advance(tell)
+        except KeyboardInterrupt:
+            return True
+    return False
 
 
 def _require_finite(who: str, size: float) -> None:

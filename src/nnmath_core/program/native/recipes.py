@@ -20,7 +20,7 @@ Operand = tuple[str, int] | tuple[str, float]
 LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04
 UNORDERED, NOT_LESS_EQUAL = 0x03, 0x16
 ADD, MULTIPLY, SUBTRACT, MIN, DIVIDE, MAX, SQRT = 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x51
-AND, AND_NOT, OR, XOR = 0x54, 0x55, 0x56, 0x57
+AND, OR, XOR = 0x54, 0x56, 0x57
 
 REDUCTIONS = (
     "sum", "sum_squares", "sum_products", "sum_ones", "sum_others", "sum_wide_squares", "max", "min",
