@@ -19,13 +19,13 @@ def kinds_of(f, *args):
 
 
 def run_all(f, *args, threads=3, deterministic=False):
-    """Its results by one thread, and with the shares of 2 to ``threads`` threads, run one after the other."""
+    """Its results by one thread, and with the shares of 2 to ``threads``, one after the other, in two orders."""
     plan = compile(f).plan(*args)
     made = lower(plan.program, threads=threads, deterministic=deterministic)
     leaves, _ = flatten((args, {}))
     return [
         unflatten(plan.program.out_def, made.executable.run_split(leaves, n))
-        for n in range(1, threads + 1)
+        for n in (1, *(way * n for n in range(2, threads + 1) for way in (1, -1)))
     ]
 
 

@@ -25,7 +25,8 @@ from test_control_programs import programs
 import nnmath_core as nm
 from nnmath_core.program.compiled import compile
 from nnmath_core.program.lower import control
-from nnmath_core.program.memory import lay_out, meetings
+from nnmath_core.program.meetings import meetings
+from nnmath_core.program.memory import lay_out
 from nnmath_core.program.work import flattened
 
 RNG = np.random.default_rng(11)
@@ -627,9 +628,9 @@ def test_meetings_and_lives_know_bodies(monkeypatch):
     f = lambda x: nm.scan(lambda c, _: (np.cumsum(np.sin(c)) + np.sum(c), None), x, None, 5)[0]  # noqa: E731
     plan = lowered(f, np.ones((4, 5)).ravel())
     steps = flattened(plan.steps)
-    assert len(plan.meets) == len(steps) == len(meetings(plan.steps))
+    assert len(plan.meets) == len(steps) == len(meetings(plan.steps, 2))
     for a, b in itertools.pairwise(range(len(steps))):
         wrote = {v.buffer for v in steps[a].writes}
         if not steps[a].subs and any(v.buffer in wrote for v in steps[b].reads):
             assert plan.meets[b]
-    assert lay_out(plan.steps, []) == plan.arena
+    assert lay_out(plan.steps, meetings(plan.steps, 2, placed=False)) == plan.arena

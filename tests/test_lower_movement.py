@@ -37,7 +37,7 @@ def check(f, *args, host=False, rtol=0.0, threads=4):
     plan = lowered(f, *args)
     made = lower(plan.program, threads=threads)
     leaves, _ = flatten((args, {}))
-    for n in range(1, threads + 1):
+    for n in (1, *(way * n for n in range(2, threads + 1) for way in (1, -1))):
         got = made.executable.run_split(leaves, n)
         assert len(got) == len(want)
         for a, b in zip(got, want, strict=True):

@@ -95,9 +95,10 @@ def test_shares_of_threads_give_the_same_bits(name, shape):
     args = (draw(rows, cols), draw(rows, cols, seed=1), draw(cols, seed=2), draw(rows, 1, seed=3))
     executable = nm.compile(FUNCTIONS[name]).plan(*args).executable
     one = executable.run_split(list(args), 1)
-    two = executable.run_split(list(args), 2)
-    for a, b in zip(one, two, strict=True):
+    two, other = (executable.run_split(list(args), n) for n in (2, -2))
+    for a, b, c in zip(one, two, other, strict=True):
         np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
 
 
 AXES = [0, 1, 2, (0, 1), (1, 2), (0, 2), None, (0, 1, 2), -1]

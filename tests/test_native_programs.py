@@ -141,9 +141,10 @@ def test_shares_of_threads_give_the_same_bits(name, shape):
     executable = nm.compile(ALL[name]).plan(*args).executable
     with np.errstate(all="ignore"):
         one = executable.run_split(list(args), 1)
-        two = executable.run_split(list(args), 2)
-    for a, b in zip(one, two, strict=True):
+        two, other = (executable.run_split(list(args), n) for n in (2, -2))
+    for a, b, c in zip(one, two, other, strict=True):
         np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

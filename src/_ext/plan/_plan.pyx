@@ -67,6 +67,9 @@ cdef extern from "plan/nnm_plan.h":
     void nnm_plan_use_signals(void (*check)(nnm_frame *) noexcept nogil) noexcept nogil
     nnm_exec nnm_kind(const char *)
 
+cdef enum:
+    TIMED = 1 << 20
+
 cdef extern from "plan/frame.h":
     ctypedef struct nnm_frames:
         pass

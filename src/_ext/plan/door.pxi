@@ -242,8 +242,8 @@ cdef class Executable:
     cdef object run(self, list leaves, list given, int split):
         """The results for these leaves; None when they are not what the plan was made for.
 
-        ``given`` arrays, which have been checked, receive results. With split > 1 each instruction's shares are run
-        one after the other: what threads would do.
+        ``given`` arrays, which have been checked, receive results. ``split``: 0, TIMED, or the shares of so many
+        threads, as `run_split` says.
         """
         cdef nnm_frame *frame = nnm_frame_take(&self.c)
         if frame is NULL:
@@ -280,10 +280,10 @@ cdef class Executable:
     cdef int walk(self, nnm_frame *frame, int split) except -1:
         frame.failed, frame.error, frame.outside, frame.refused = 0, NULL, 0, 0
         with nogil:
-            if split > 1:
-                nnm_walk_split(frame, split)
-            elif split < 0:
+            if split == TIMED:
                 nnm_walk_timed(frame, self.times)
+            elif split:
+                nnm_walk_split(frame, split)
             else:
                 nnm_frame_run(frame)
         if frame.failed or frame.outside:
@@ -291,8 +291,11 @@ cdef class Executable:
         return 0
 
     def run_split(self, list leaves, int nt):
-        """The outputs, with the shares of ``nt`` threads run one after the other: a test of the instructions."""
-        if not 1 <= nt <= self.c.threads:
+        """The outputs, with the shares of ``nt`` threads run one after the other, as far apart as their meetings allow.
+
+        With ``nt`` negative the last thread comes first. A test of the instructions and of where threads meet.
+        """
+        if not 1 <= abs(nt) <= self.c.threads:
             raise ValueError(f"run_split: the plan has scratch for 1 to {self.c.threads} threads, got {nt}")
         return self.run(leaves, None, nt)
 
@@ -300,7 +303,7 @@ cdef class Executable:
         """Seconds that each instruction of a run on one thread takes; not for several threads at once."""
         cdef cnp.ndarray seconds = np.zeros(self.c.ninstr)
         self.times = <double *>cnp.PyArray_DATA(seconds)
-        if self.run(leaves, given, -1) is None:
+        if self.run(leaves, given, TIMED) is None:
             return None
         return seconds
 

@@ -71,7 +71,7 @@ struct nnm_frame {
     int outside;                  /* an index was outside of its axis: this one, of that length; the run ends, and fails */
     int64_t index, length;
     int64_t refused;              /* an instruction has no value for what it was given; see nnm_refuse */
-    int split;                    /* shares of so many threads run one after the other; see nnm_walk_split */
+    int split;                    /* shares of so many threads run one after the other; 0: not; see nnm_walk_split */
     double *seconds;              /* of each instruction; see nnm_walk_timed */
     double inside;                /* seconds of what ran inside of an instruction that is timed */
 };
@@ -122,7 +122,8 @@ void nnm_signals(nnm_frame *frame);
 double nnm_clock(void);
 void nnm_plan_use_signals(void (*check)(nnm_frame *));
 
-/* Run the shares of nt threads one after the other, instruction by instruction: a test of what threads would do. */
+/* Run the shares of nt threads one after the other, from one meeting to the next: a test of what threads would do. Where
+ * nt is negative, the last thread comes first. */
 void nnm_walk_split(nnm_frame *frame, int nt);
 
 /* Run on one thread, and say how many seconds each instruction took. */

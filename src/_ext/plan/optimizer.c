@@ -2,38 +2,33 @@
  *
  * refs: learning rate (double), number of the step, from 1 on (int64); of each tensor weights, gradient and slots; of
  *       each tensor the new weights and slots, which may lie where the old ones are.
- * ints: rule (optim/rules.h), type (0 float, 1 double), number of tensors, entries of each.
+ * ints: rule (optim/rules.h), type (0 float, 1 double), number of tensors, entries of each, of each the entries of
+ *       which the share of a thread is a multiple.
  * reals: the numbers of the rule.
  *
- * Threads share the entries of all tensors together, whatever their sizes.
+ * Threads share the entries of each tensor: as the product did that has made its gradient, where one has.
  */
 #include <string.h>
 
 #include "optim/rules.h"
 #include "plan/nnm_plan.h"
 
-enum { QUANTUM = 64, PIECE = 1024 }; /* entries: of a thread's share; that are copied before they are changed */
+enum { PIECE = 1024 }; /* entries that are copied before they are changed */
 
 void nnm_exec_optimizer(const nnm_instr *in, nnm_frame *frame, int t, int nt)
 {
     const nnm_optim_kernels *k = nnm_optim_table();
-    const int64_t *size = in->ints + 3, tensors = in->ints[2];
+    const int64_t *size = in->ints + 3, tensors = in->ints[2], *quantum = size + tensors;
     const int wide = in->ints[1] != 0, slots = nnm_rule_slots(in->ints[0]);
     const int64_t item = wide ? 8 : 4;
-    int64_t total = 0, low, high, begin = 0;
-    for (int64_t i = 0; i < tensors; ++i)
-        total += size[i];
-    nnm_share(total, QUANTUM, t, nt, &low, &high);
-    if (low == high)
-        return;
     const nnm_step_numbers s = nnm_step_of(in->ints[0], *(const double *)nnm_at(frame, in->refs[0]),
                                            *(const int64_t *)nnm_at(frame, in->refs[1]), in->reals);
     const nnm_ref *read = in->refs + 2, *write = read + tensors * (2 + slots);
-    for (int64_t i = 0; i < tensors && begin < high; begin += size[i], ++i) {
-        if (begin + size[i] <= low)
+    for (int64_t i = 0; i < tensors; ++i) {
+        int64_t first, last;
+        nnm_share(size[i], quantum[i], t, nt, &first, &last);
+        if (first == last)
             continue;
-        const int64_t first = begin < low ? low - begin : 0;
-        const int64_t last = begin + size[i] > high ? high - begin : size[i];
         const char *from[1 + NNM_SLOTS_MOST], *g = nnm_at(frame, read[i * (2 + slots) + 1]);
         char *to[1 + NNM_SLOTS_MOST] = {NULL, NULL, NULL};
         int apart = 0;

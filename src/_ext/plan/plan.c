@@ -35,35 +35,52 @@ void nnm_meet(nnm_frame *frame)
     pool->barrier_wait(frame->barrier);
 }
 
-/* On one thread, with the shares of several one after the other, or with a clock. */
-static void walk_watched(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end)
+/* On one thread, with a clock. */
+static void walk_timed(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end)
 {
     for (; in < end && !frame->failed; in += 1 + in->body) {
-        const int split = frame->split;
-        const double begin = frame->seconds ? pool->now() : 0.0, inside = frame->inside;
+        const double begin = pool->now(), inside = frame->inside;
         frame->inside = 0.0;
-        if (in->flags & NNM_ALONE) {
-            frame->split = 0; /* of a body, too: it has scratch for one */
+        in->exec(in, frame, 0, 1);
+        const double took = pool->now() - begin;
+        frame->seconds[in - frame->program->instr] += took - frame->inside;
+        frame->inside = inside + took;
+    }
+}
+
+/* On one thread, with the shares of several: between two meetings all of one thread, then all of the next. */
+static void walk_apart(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end)
+{
+    const int split = frame->split, nt = split < 0 ? -split : split;
+    while (in < end && !frame->failed) {
+        if (in->flags & NNM_FLOW) { /* a body that is thread 0's alone has scratch for one */
+            frame->split = in->flags & NNM_ALONE ? 0 : split;
             in->exec(in, frame, 0, 1);
             frame->split = split;
-        } else if ((in->flags & NNM_FLOW) || split <= 1) {
-            in->exec(in, frame, 0, 1);
-        } else {
-            for (int t = 0; t < split; ++t)
-                in->exec(in, frame, t, split);
+            in += 1 + in->body;
+            continue;
         }
-        if (frame->seconds) {
-            const double took = pool->now() - begin;
-            frame->seconds[in - frame->program->instr] += took - frame->inside;
-            frame->inside = inside + took;
+        const nnm_instr *stop = in + 1;
+        while (stop < end && !(stop->flags & (NNM_WAIT | NNM_FLOW)))
+            ++stop;
+        for (int k = 0; k < nt; ++k) {
+            const int t = split < 0 ? nt - 1 - k : k;
+            for (const nnm_instr *i = in; i < stop && !frame->failed; ++i)
+                if (!(i->flags & NNM_ALONE))
+                    i->exec(i, frame, t, nt);
+                else if (t == 0)
+                    i->exec(i, frame, 0, 1);
         }
+        in = stop;
     }
 }
 
 void nnm_walk_body(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end, int t, int nt)
 {
-    if (frame->split > 1 || frame->seconds) {
-        walk_watched(frame, in, end);
+    if (frame->split) {
+        walk_apart(frame, in, end);
+    } else if (frame->seconds) {
+        walk_timed(frame, in, end);
     } else if (nt == 1) {
         for (; in < end && !frame->failed; in += 1 + in->body)
             in->exec(in, frame, 0, 1);

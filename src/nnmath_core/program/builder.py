@@ -123,6 +123,8 @@ class Step:
     """Of control flow: the instructions of its bodies. Its reads and writes are theirs, too."""
     turns: int = 1
     """How often the bodies run, as far as that is known."""
+    free: bool = False
+    """Threads may share its rows or its columns, whichever way."""
 
 
 @dataclass(eq=False)
@@ -207,12 +209,13 @@ class Builder:
         inplace: Sequence[tuple[int, int]] = (),
         flops: float = 0.0,
         note: str = "",
+        free: bool = False,
     ) -> None:
         """Add an instruction; its refs are the reads, the writes, then the scratch asked for since the last one."""
         self.steps.append(
             Step(
                 kind, tuple(reads), tuple(writes), tuple(map(int, ints)), tuple(map(float, reals)), alone, object,
-                tuple(self._scratch), tuple(inplace), flops, note,
+                tuple(self._scratch), tuple(inplace), flops, note, free=free,
             )
         )  # fmt: skip
         self._scratch.clear()

@@ -14,7 +14,8 @@ from nnmath_core._ext._threads import usable_cpus
 from nnmath_core.program.builder import Buffer, Builder, View, row_major
 from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, lower_equations, output_of, scheduled
-from nnmath_core.program.memory import lay_out, meetings
+from nnmath_core.program.meetings import early, follow, join_scratch, meetings
+from nnmath_core.program.memory import lay_out
 from nnmath_core.program.work import flattened, work
 
 __all__ = ["lower"]
@@ -63,7 +64,7 @@ def lower(
     outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
     for out in outputs:  # memory of an input is in the caches when it is written
         out.buffer.past = out.buffer.nbytes >= LARGE and not donated
-    b.steps = scheduled(b, {v.buffer for v in outputs})
+    b.steps = early(scheduled(b, {v.buffer for v in outputs}))
     return assemble(b, inputs, outputs, program, donated, nargs)
 
 
@@ -108,8 +109,11 @@ def assemble(
                 if v.buffer.kind == "constant":
                     constants[slot] = v.buffer.array
                 slot += 1
-    arena = lay_out(b.steps, [])
-    waits = meetings(b.steps)
+    follow(b.steps, b.threads)
+    waits = meetings(b.steps, b.threads, placed=False)
+    join_scratch(b.steps, waits)
+    arena = lay_out(b.steps, waits)
+    waits = meetings(b.steps, b.threads)
     instructions = []
     for step, wait in zip(steps, waits, strict=True):
         lengths = [len(flattened(sub)) for sub in step.subs]

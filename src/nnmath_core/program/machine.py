@@ -542,7 +542,8 @@ class _Writer:
             self._is_row(m) and (m.folded is not None or m in self.written) for m in self.g.members
         )
         split, quantum = 0, 1
-        if not along and self.chunks == 1:
+        either = not along and self.chunks == 1
+        if either:
             if self.group_rows or rows < 4 * b.threads or self.cols * 4 > SHARED:
                 split, quantum = 1, 64
             else:
@@ -581,6 +582,7 @@ class _Writer:
             inplace=self._in_place(),
             flops=flops,
             note=" ".join(names),
+            free=either,
         )
         self._finish()
 

@@ -17,6 +17,8 @@ __all__: list[str] = []
 RULES = {"gradient_descent": 0, "heavy_ball": 1, "nesterov": 2, "adam": 3, "adamw": 4}
 """As the enumeration of `optimizer.c` says."""
 SLOTS = (0, 1, 1, 2, 2)
+QUANTUM = 64
+"""Entries of which the share of a thread is a multiple."""
 FLOPS = (2.0, 4.0, 6.0, 22.0, 25.0)
 """Of an entry: a division and a root count as four."""
 
@@ -48,7 +50,7 @@ def _step(b: Builder, e: Equation) -> Any:
     ]
     rule = RULES[name]
     b.emit(
-        "optimizer", reads, writes, [rule, dtype == np.float64, len(sizes), *sizes],
+        "optimizer", reads, writes, [rule, dtype == np.float64, len(sizes), *sizes, *(QUANTUM for _ in sizes)],
         [float(getattr(optimizer, n)) for n in numbers],
         inplace=inplace, flops=FLOPS[rule] * sum(sizes), note=f"{name} of {len(sizes)}",
     )  # fmt: skip
