@@ -143,7 +143,7 @@ def test_meetings_stand_between_different_parts():
     across = product(view(w, (100, 512)), view(y, (512, 128)), view(z, (100, 128)))
     assert meetings([first, across], 2, placed=False) == [False, True]
     shifted = product(
-        view(y, (496, 128), offset=4 * 128 * 16), view(w, (128, 100)), view(z, (496, 100))
+        view(y, (512, 128), offset=4 * 128 * 16), view(w, (128, 100)), view(z, (512, 100))
     )
     assert meetings([first, shifted], 2, placed=False) == [False, True]
     # arrays that lie in one place, though they are not the same
