@@ -62,16 +62,17 @@ def compile(
         When it is called: Python control flow, or a conversion, needs a value that does not exist while the function is
         recorded; ``f`` changes an array that it closes over, or draws from a random generator of the host.
 
-    Notes ----- At the first call with arguments of some structure, shapes and dtypes the function is recorded
-    (`stage`), simplified and turned into a `Plan`; later calls run the plan. Numbers of Python stay weak:
-    ``compile(f)(x, 0.1)`` gives float32 for a float32 ``x``, and another number does not compile anew. Arrays that
-    ``f`` closes over are copied when it is recorded. Operations that do not depend on the arguments run once, then.
+    Notes
+    -----
+    At the first call with arguments of some structure, shapes and dtypes the function is recorded (`stage`), simplified
+    and turned into a `Plan`; later calls run the plan. Numbers of Python stay weak: ``compile(f)(x, 0.1)`` gives float32
+    for a float32 ``x``, and another number does not compile anew. Arrays that ``f`` closes over are copied when it is
+    recorded. Operations that do not depend on the arguments run once, then.
 
     Results equal those of ``f`` to rounding, NaN and infinity included; there are no floating-point warnings. With a
     tracer among the arguments, ``f`` itself is called: a compiled function can be differentiated, mapped and staged.
-    With arrays on a device `f` itself is called, too: it is
-    not compiled there yet. A call costs about a microsecond and allocates nothing but its
-    results. It may be called from several threads at once.
+    With arrays on a device `f` itself is called, too: it is not compiled there yet. A call costs about a microsecond
+    and allocates nothing but its results. It may be called from several threads at once.
 
     Examples
     --------
