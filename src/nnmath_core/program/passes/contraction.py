@@ -27,7 +27,7 @@ from nnmath_core.program.passes.forms import Form, Forms, coalesced, entries, gr
 from nnmath_core.program.passes.order import Order, best_order
 from nnmath_core.program.passes.rewrite import Rewriter, uses
 
-__all__ = ["with_contractions_ordered"]
+__all__ = ["Emission", "order_of", "with_contractions_ordered"]
 
 ROOTS = ("contract", "sum", "multiply", "square")
 WORTH = 0.9
@@ -98,7 +98,7 @@ class _Pass:
             if key in seen:
                 continue
             seen.add(key)
-            order = _order(form, forms)
+            order = order_of(form, forms)
             gone, shared = self._freed(e, [v for v, _ in form.factors])
             old = _fused_cost(e, gone)
             hope = sum(shared.values()) if self.hopeful else 0.0
@@ -181,11 +181,12 @@ class _Pass:
                 continue
             r.line = r.lines.get(e.outputs[0], 0)
             form, order = made
-            r.replace(e.outputs[0], _Emission(r, form, e.outputs[0]).run(order))
+            r.replace(e.outputs[0], Emission(r, form, e.outputs[0]).run(order))
         return r.finish()
 
 
-def _order(form: Form, forms: Forms) -> Order:
+def order_of(form: Form, forms: Forms) -> Order:
+    """The cheapest order of the products of a form."""
     out = [c for g in form.groups for c in g]
     itemsize = form.factors[0][0].dtype.itemsize
     return best_order([labels for _, labels in form.factors], out, forms.sizes, itemsize)
@@ -266,7 +267,7 @@ def _sentence(form: Form, order: Order) -> str:
     return f"[{out}] = {said(order.tree)}"
 
 
-class _Emission:
+class Emission:
     """Writes the equations of a product."""
 
     def __init__(self, r: Rewriter, sized: Any, out: Var) -> None:
@@ -280,6 +281,7 @@ class _Emission:
         )
 
     def run(self, order: Order) -> Any:
+        """Write them; what stands for the output."""
         late = self.scale == 1 or entries(self.out) <= entries(self.form.factors[self.smallest][0])
         self.early = not late
         tree = order.tree

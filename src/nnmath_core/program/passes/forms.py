@@ -25,7 +25,7 @@ from nnmath_core.autodiff.primitive import REGISTRY
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.passes.rewrite import one_number, value_of_constant
 
-__all__ = ["MULTILINEAR", "Form", "Forms", "coalesced", "entries", "grown_values"]
+__all__ = ["MULTILINEAR", "Draft", "Form", "Forms", "coalesced", "entries", "grown_values"]
 
 MOST_FACTORS = 12
 MOST_LABELS = 40
@@ -53,7 +53,7 @@ class Form:
     scale: float = 1.0
 
 
-class _Draft:
+class Draft:
     """A form that is being made of others, all with labels of their own."""
 
     def __init__(self, sizes: dict[int, int]) -> None:
@@ -106,6 +106,26 @@ class _Draft:
                 else:
                     return False
             k += 1
+        return True
+
+    def refine(self, fresh: Callable[[int], int]) -> bool:
+        """Cut the labels of the axes of two parts alike; False where their cuts do not fit."""
+        same = False
+        while not same:
+            same = True
+            for g, h in zip(self.groups[0], self.groups[1], strict=True):
+                k = 0
+                while k < len(g) or k < len(h):
+                    if k >= len(g) or k >= len(h):
+                        return False
+                    m, n = self.sizes[g[k]], self.sizes[h[k]]
+                    if m == n:
+                        k += 1
+                        continue
+                    if m % n and n % m:
+                        return False
+                    self.split(*((g[k], n) if m > n else (h[k], m)), fresh)
+                    same = False
         return True
 
     def _rename(self, old: int, new: int) -> None:
@@ -172,6 +192,11 @@ class Forms:
             self._known[v] = form or self.leaf(v)
         return self._known[v]
 
+    def combined(self, e: Equation, forms: Mapping[Var, Form]) -> Form | None:
+        """The form of what an equation makes of operands with these forms."""
+        self._known.update(forms)
+        return self.made(e)
+
     def leaf(self, v: Var) -> Form:
         """The form that is the variable itself."""
         groups = [(self.fresh(n),) if n != 1 else () for n in v.shape]
@@ -181,7 +206,7 @@ class Forms:
         """The form of a captured array of one number."""
         array = value_of_constant(v, self._constants)
         number = None if array is None or array.dtype.kind != "f" else one_number(array)
-        if number is None or not self._plain(number):
+        if number is None or not self.plain(number):
             return None
         return Form((), tuple((self.fresh(n),) if n != 1 else () for n in v.shape), number)
 
@@ -201,16 +226,16 @@ class Forms:
                 matrix = array.reshape(n, n)
                 number = matrix[0, 0].item()
                 if (
-                    not self._plain(number)
+                    not self.plain(number)
                     or np.count_nonzero(matrix) != n
                     or np.any(np.diagonal(matrix) != number)
                 ):
                     return None
-                groups = self._paired(array.shape, k)
+                groups = self.paired(array.shape, k)
                 return None if groups is None else Form((), groups, number)
         return None
 
-    def _paired(self, shape: Sequence[int], k: int) -> tuple[tuple[int, ...], ...] | None:
+    def paired(self, shape: Sequence[int], k: int) -> tuple[tuple[int, ...], ...] | None:
         """Labels for axes of which the first k and the others are the same index; None where their cuts do not fit."""
         groups: list[list[int]] = [[] for _ in shape]
         left = list(shape)
@@ -246,7 +271,7 @@ class Forms:
         form: Form | None = rule(e, *e.operands)
         return form
 
-    def _draft(self, *operands: Var) -> _Draft:
+    def _draft(self, *operands: Var) -> Draft:
         """A draft of the operands; of those that have too many factors together, the longest are taken whole."""
         forms = [self.of(x) for x in operands]
         while sum(len(f.factors) for f in forms) > MOST_FACTORS:
@@ -254,7 +279,7 @@ class Forms:
             if len(forms[k].factors) == 1:
                 break
             forms[k] = self.leaf(operands[k])
-        d = _Draft(self.sizes)
+        d = Draft(self.sizes)
         for f in forms:
             d.take(f, self.fresh)
         return d
@@ -283,7 +308,7 @@ class Forms:
         out = e.outputs[0]
         if not isinstance(x, Var) or not isinstance(y, Var):
             v, number = (x, y) if isinstance(x, Var) else (y, x)
-            if shape_of(number) or not self._plain(number):
+            if shape_of(number) or not self.plain(number):
                 return None
             d = self._draft(v)
             d.scale *= float(number)
@@ -300,7 +325,7 @@ class Forms:
         return d.done(groups)
 
     @staticmethod
-    def _plain(number: Any) -> bool:
+    def plain(number: Any) -> bool:
         """Whether a number may become part of the scale: a real one of Python's, which takes the arrays' dtype."""
         return type(number) in (int, float) and number != 0 and math.isfinite(number)
 
@@ -317,14 +342,14 @@ class Forms:
         return d.done(d.groups[0])
 
     def _divide(self, e: Equation, x: Any, y: Any) -> Form | None:
-        if not isinstance(x, Var) or isinstance(y, Var) or not self._plain(y):
+        if not isinstance(x, Var) or isinstance(y, Var) or not self.plain(y):
             return None
         d = self._draft(x)
         d.scale /= float(y)
         return d.done(d.groups[0])
 
     def _count_repeated(
-        self, d: _Draft, kept: Sequence[Sequence[int]], summed: Sequence[Sequence[int]]
+        self, d: Draft, kept: Sequence[Sequence[int]], summed: Sequence[Sequence[int]]
     ) -> None:
         """A sum over repeated entries is a multiplication by their number."""
         have = {c for _, labels in d.factors for c in labels} | {c for g in kept for c in g}
