@@ -35,6 +35,8 @@ PASSES = {
 """What is repeated until nothing changes."""
 
 MOST_ROUNDS = 12
+MOST_ORDERED = 300
+"""Equations: in longer programs the products of terms, which are in order, are not ordered again: it takes seconds."""
 BASES = (8.0, 1.0)
 """Where terms of directions are added early, and where they are not: which is cheaper depends on the widths."""
 
@@ -69,7 +71,8 @@ def optimize(program: Any) -> tuple[Any, list[Record]]:
             ]
     apart, note = _with_bases_apart(program)
     if note:
-        other = _ordered(apart)
+        short = len(apart.equations) <= MOST_ORDERED
+        other = _ordered(apart) if short else (apart, [], [])
         if program_cost(other[0].equations).seconds < program_cost(best.equations).seconds:
             best, notes, later = other
             notes = [*notes, note]
@@ -81,7 +84,7 @@ def optimize(program: Any) -> tuple[Any, list[Record]]:
 
 
 def _with_bases_apart(program: Any) -> tuple[Any, str]:
-    """The cheaper of the programs whose bases are not multiplied out, and what it says; without bases the program, ""."""
+    """The cheapest program whose bases are not multiplied out, and what it says; without bases the program and ""."""
     best, said, least = program, "", math.inf
     for ratio in BASES:
         apart, note = with_bases_apart(program, ratio)

@@ -26,15 +26,17 @@ from nnmath_core.autodiff.primitive import REGISTRY
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.passes.forms import Form, Forms, entries
 from nnmath_core.program.passes.rewrite import Rewriter, value_of_constant
-from nnmath_core.program.passes.terms import Sums, Term, stored, visible
+from nnmath_core.program.passes.terms import Factor, Sums, Term, stored, visible
 
 __all__ = ["with_bases_apart"]
 
 MOST_TERMS = 4
 """Of one block."""
 MOST_BLOCKS = 400
+MOST_EQUATIONS = 4000
+"""Of the new program: a pass takes its time for each, and a network of very many layers stays as written."""
 LEAST_DIRECTIONS = 4
-LARGEST = 1 << 22
+LARGEST = 1 << 24
 """Entries of a captured array that is looked at."""
 
 
@@ -67,6 +69,8 @@ def _basis(array: np.ndarray[Any, Any], forms: Forms) -> Term | None:
     n, full = array.shape[0], array.shape
     if n < LEAST_DIRECTIONS or array.size > LARGEST or not array.size:
         return None
+    if any(2 * np.count_nonzero(array[k]) > array[k].size > 1 for k in (0, n // 2, n - 1)):
+        return None  # most arrays, at once
     alike = [k for k in range(1, array.ndim) if full[k] > 1 and _repeats(array, k)]
     for k in alike:
         array = array.take([0], axis=k)
@@ -82,9 +86,7 @@ def _basis(array: np.ndarray[Any, Any], forms: Forms) -> Term | None:
         return None
     repeated = rows // columns
     for order in itertools.permutations(range(1, array.ndim)):
-        column = np.ravel_multi_index(
-            [index[k] - low[k] for k in order], [shape[k] for k in order]
-        )
+        column = np.ravel_multi_index([index[k] - low[k] for k in order], [shape[k] for k in order])
         row = np.arange(rows)
         inner = bool(np.all(column == row % columns))
         if not inner and not np.all(column == row // repeated):
@@ -98,9 +100,7 @@ def _basis(array: np.ndarray[Any, Any], forms: Forms) -> Term | None:
             (forms.fresh(full[k]),) if k in alike else paired[1 + order.index(k)]
             for k in range(1, array.ndim)
         ]
-        cut = tuple(
-            (k, low[k], whole) for k, whole in enumerate(array.shape) if whole != shape[k]
-        )
+        cut = tuple((k, low[k], whole) for k, whole in enumerate(array.shape) if whole != shape[k])
         shape = tuple(full[k] if k in alike else m for k, m in enumerate(shape))
         return Term(Form((), tuple(groups), number), shape, cut)
     return None
@@ -115,9 +115,7 @@ def _repeats(array: np.ndarray[Any, Any], axis: int) -> bool:
 class _Apart:
     """One run over a program."""
 
-    def __init__(
-        self, program: Any, forms: Forms, bases: dict[Var, Term], ratio: float
-    ) -> None:
+    def __init__(self, program: Any, forms: Forms, bases: dict[Var, Term], ratio: float) -> None:
         self.program, self.forms = program, forms
         self.r = Rewriter(program)
         self.sums = Sums(self.r, forms, ratio)
@@ -126,6 +124,8 @@ class _Apart:
 
     def run(self) -> tuple[Any, str]:
         for e in self.program.equations:
+            if len(self.r.equations) > MOST_EQUATIONS + len(self.program.equations):
+                return self.program, ""
             self.r.line = self.r.lines.get(e.outputs[0], 0)
             reads = [x for x in e.operands if isinstance(x, Var) and x in self.terms]
             made = self._made(e) if reads else None
@@ -182,7 +182,7 @@ class _Apart:
         rule = getattr(self, f"_{name}", None)
         if rule is None or out.dtype.kind != "f" or out.weak or 0 in out.shape:
             return None
-        for k, x in enumerate(e.operands):
+        for x in e.operands:
             mask = name in ("where", "share") and isinstance(x, Var) and x.dtype.kind == "b"
             if isinstance(x, Var) and ((x.dtype != out.dtype and not mask) or x.weak):
                 return None
@@ -208,9 +208,7 @@ class _Apart:
         stand = [self.r.fresh(t.shape, dtype) for t in terms]
         out = self.r.fresh(shape, dtype)
         e = Equation(e.primitive, tuple(stand), (out,), {**e.params, **params})
-        return self.forms.combined(
-            e, {v: t.form for v, t in zip(stand, terms, strict=True)}
-        )
+        return self.forms.combined(e, {v: t.form for v, t in zip(stand, terms, strict=True)})
 
     def _each(self, x: Any, of: Any) -> list[Term] | None:
         """A term of each term of an operand."""
@@ -234,7 +232,9 @@ class _Apart:
                     return None
                 form = spread.form
                 found.append(
-                    Term(Form(form.factors, form.groups, form.scale * scale), spread.shape, spread.at)
+                    Term(
+                        Form(form.factors, form.groups, form.scale * scale), spread.shape, spread.at
+                    )
                 )
         return found
 
@@ -307,7 +307,7 @@ class _Apart:
     def _products(
         self, e: Equation, x: Var, y: Var, same: Sequence[tuple[int, int]], place: Any, shape: Any
     ) -> list[Term] | None:
-        """The products of all pairs of terms: ``same`` axes are one index, ``place(i, a)`` is where operand i's goes."""
+        """The products of all pairs: ``same`` axes are one index, ``place(i, a)`` is where axis a of operand i goes."""
         found = []
         for s, t in itertools.product(self._of(x), self._of(y)):
             met = self._met(s, t, same)
@@ -420,11 +420,14 @@ class _Apart:
                     return None
                 others[j] = aligned
         beside = {c for _, labels in others.values() for c in labels}
-        outer, inner = [], []
+        outer: list[Factor] = []
+        inner: list[Factor] = []
         for f in form.factors:
             rest = {c for g in form.factors if g is not f for c in g[1]} | beside
             (inner if set(f[1]) <= rest else outer).append(f)
-        labels = [c for c in visible(form) if c in beside or any(c in f[1] for f in inner)]
+        labels = self.sums.laid(
+            [c for c in visible(form) if c in beside or any(c in f[1] for f in inner)]
+        )
         held = {c for _, f in inner for c in f}
         have = [c for c in labels if c in held]
         core = self.sums.product(inner, have, 1.0, out.dtype)
@@ -434,7 +437,7 @@ class _Apart:
             operands[j] = self._fitted(z, mine, labels)
         shape = [self.forms.sizes[c] for c in labels]
         made = self.r.emit(e.primitive.name, operands, shape, out.dtype, **e.params)
-        factors = (*outer, (made, tuple(labels)))
+        factors = (*outer, (made, labels))
         return Term(Form(factors, form.groups, form.scale), t.shape, t.at)
 
     def _fitted(self, x: Any, have: Sequence[int], labels: Sequence[int]) -> Any:
@@ -449,12 +452,12 @@ class _Apart:
         for axis, start, _ in t.at:
             a, n = axis - lead, t.shape[axis]
             if a >= 0 and z.shape[a] != 1:
-                index = tuple(slice(start, start + n) if b == a else slice(None) for b in range(z.ndim))
+                index = tuple(
+                    slice(start, start + n) if b == a else slice(None) for b in range(z.ndim)
+                )
                 shape = [n if b == a else m for b, m in enumerate(z.shape)]
                 z = self.r.emit("slice", [z], shape, z.dtype, index=index)
-        labels = [
-            c for a in range(z.ndim) if z.shape[a] != 1 for c in t.form.groups[a + lead]
-        ]
+        labels = [c for a in range(z.ndim) if z.shape[a] != 1 for c in t.form.groups[a + lead]]
         if len(set(labels)) < len(labels):
             return None
         return self.r.reshape(z, [self.forms.sizes[c] for c in labels]), labels
@@ -488,9 +491,7 @@ class _Apart:
         axes = list(e.params["axes"])
 
         def one(t: Term) -> Term:
-            form = Form(
-                t.form.factors, tuple(t.form.groups[a] for a in axes), t.form.scale
-            )
+            form = Form(t.form.factors, tuple(t.form.groups[a] for a in axes), t.form.scale)
             at = tuple(sorted((axes.index(a), s, n) for a, s, n in t.at))
             return Term(form, tuple(t.shape[a] for a in axes), at)
 
@@ -555,8 +556,8 @@ class _Apart:
         if not all(isinstance(i, slice) for i in index) or len(shape) != x.ndim:
             return None
         offsets = []
-        for i, n in itertools.zip_longest(index, shape, fillvalue=slice(None)):
-            r = range(n)[i]
+        for k, n in enumerate(shape):
+            r = range(n)[index[k] if k < len(index) else slice(None)]
             if r.step != 1:
                 return None
             offsets.append(r.start)

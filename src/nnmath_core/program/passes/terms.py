@@ -22,17 +22,18 @@ from nnmath_core.program.passes.contraction import Emission, order_of
 from nnmath_core.program.passes.forms import Draft, Form, Forms, entries
 from nnmath_core.program.passes.rewrite import Rewriter
 
-__all__ = ["Sums", "Term", "stored"]
+__all__ = ["Factor", "Sums", "Term", "stored", "visible"]
 
 MOST_KEPT = 4
 """Factors of a term; of more the two whose product is smallest are multiplied."""
 
 Factor = tuple[Var, tuple[int, ...]]
+"""A variable and the labels of its axes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A form of ``shape``, and where it is in a larger array: (axis, start, length of the axis) of each axis it cuts."""
+    """A form of ``shape``, and where it is in a larger array: of each axis that it cuts the axis, start and length."""
 
     form: Form
     shape: tuple[int, ...]
@@ -81,20 +82,28 @@ class Sums:
         """Entries of an array with these labels."""
         return math.prod(self.sizes[c] for c in labels)
 
+    def laid(self, labels: Sequence[int]) -> tuple[int, ...]:
+        """The labels of a factor in the order of its axes: the longest, the examples as a rule, is innermost."""
+        return tuple(sorted(labels, key=self.sizes.__getitem__))
+
     # ------------------------------------------------------------------------------------------ one term
     def settled(self, form: Form, dtype: Any) -> Form:
         """The form with its sums done, and with few factors."""
         shown = set(visible(form))
         factors = list(form.factors)
         while True:
-            hidden = [
-                c for c in dict.fromkeys(c for _, f in factors for c in f) if c not in shown
-            ]
+            hidden = [c for c in dict.fromkeys(c for _, f in factors for c in f) if c not in shown]
             if not hidden:
                 break
             groups = [[f for f in factors if c in f[1]] for c in hidden]
             chosen = min(groups, key=lambda g: self.volume({c: 0 for _, f in g for c in f}))  # type: ignore[arg-type]
             factors = self._joined(factors, chosen, shown, dtype)
+        for _, alike in itertools.groupby(
+            sorted(factors, key=lambda f: sorted(f[1])), key=lambda f: sorted(f[1])
+        ):
+            same = list(alike)
+            if len(same) > 1:
+                factors = self._joined(factors, same, shown, dtype)
         while len(factors) > MOST_KEPT:
             pair = min(
                 itertools.combinations(factors, 2),
@@ -109,7 +118,9 @@ class Sums:
         """The factors with some of them multiplied, and what only these have summed."""
         rest = [f for f in factors if not any(f is g for g in chosen)]
         outside = shown.union(*(f[1] for f in rest))
-        kept = tuple(c for c in dict.fromkeys(c for _, f in chosen for c in f) if c in outside)
+        kept = self.laid(
+            [c for c in dict.fromkeys(c for _, f in chosen for c in f) if c in outside]
+        )
         return [*rest, (self.product(chosen, kept, 1.0, dtype), kept)]
 
     def product(
@@ -131,27 +142,37 @@ class Sums:
 
     def on_diagonals(self, x: Any, labels: Sequence[int], axes: Sequence[int]) -> Any:
         """An array with labels as one with axes, which may have a label in several: zero off their diagonal."""
-        first = [axes.index(c) if c in axes else -1 for c in labels]
-        order = sorted(range(len(labels)), key=lambda k: first[k])
-        x = self.r.transpose(x, order)
-        have = {first[k] for k in order}
-        x = self.r.reshape(x, [self.sizes[c] if k in have else 1 for k, c in enumerate(axes)])
-        mask = None
-        for k, c in enumerate(axes):
-            j = axes.index(c)
-            if j == k:
-                continue
-            n = self.sizes[c]
-            shape = [n if a in (j, k) else 1 for a in range(len(axes))]
-            eye = np.eye(n, dtype=bool).reshape(shape)
-            mask = eye if mask is None else mask & eye
+        twice = [c for c in dict.fromkeys(axes) if axes.count(c) > 1]
+        if len(twice) == 1 and axes.count(twice[0]) == 2:
+            return self._on_diagonal(x, labels, axes, twice[0])
+        first = [axes.index(c) for c in labels]
+        x = self.r.transpose(x, sorted(range(len(labels)), key=first.__getitem__))
+        x = self.r.reshape(x, [self.sizes[c] if k in first else 1 for k, c in enumerate(axes)])
         full = [self.sizes[c] for c in axes]
-        if mask is None:
-            return self.r.broadcast(x, full)
-        mask.flags.writeable = False
-        shape = np.broadcast_shapes(x.shape, mask.shape)
-        x = self.r.emit("where", [self.r.constant(mask), x, 0.0], shape, x.dtype)
+        masks = []
+        for k, c in enumerate(axes):
+            if axes.index(c) < k:
+                shape = [self.sizes[c] if a in (axes.index(c), k) else 1 for a in range(len(axes))]
+                masks.append(np.eye(self.sizes[c], dtype=bool).reshape(shape))
+        for eye in masks:
+            eye.flags.writeable = False
+            shape = list(np.broadcast_shapes(x.shape, eye.shape))
+            x = self.r.emit("where", [self.r.constant(eye), x, 0.0], shape, x.dtype)
         return self.r.broadcast(x, full)
+
+    def _on_diagonal(self, x: Any, labels: Sequence[int], axes: Sequence[int], c: int) -> Any:
+        """The same of one label in two axes: its entries are placed, the others are zero."""
+        n = self.sizes[c]
+        others = [d for d in axes if d != c]
+        order = [d for d in (*others, c) if d in labels]
+        x = self.r.transpose(x, [list(labels).index(d) for d in order])
+        lead = [self.sizes[d] if d in labels else 1 for d in others]
+        x = self.r.broadcast(self.r.reshape(x, [*lead, n if c in labels else 1]), [*lead, n])
+        shape = (*lead, n, n)
+        x = self.r.emit("embed_diagonal", [x], shape, x.dtype, k=0, shape=shape)
+        last = iter((len(others), len(others) + 1))
+        x = self.r.transpose(x, [next(last) if d == c else others.index(d) for d in axes])
+        return self.r.broadcast(x, [self.sizes[d] for d in axes])
 
     def _array(self, t: Term, dtype: Any) -> Any:
         """The block that a term fills."""
@@ -213,9 +234,7 @@ class Sums:
                 slice(start, start + n) if a == axis else slice(None) for a in range(len(shape))
             )
             x = self.array(terms, part, dtype)
-            parts.append(
-                self.r.emit("unslice", [x], shape, dtype, index=index, shape=tuple(shape))
-            )
+            parts.append(self.r.emit("unslice", [x], shape, dtype, index=index, shape=tuple(shape)))
         return self._total(parts)
 
     def _zeros(self, shape: Sequence[int], dtype: Any) -> Any:
@@ -266,7 +285,9 @@ class Sums:
                     right.remove(g)
                     break
         sides = [_Side(left, flat, 0, name), _Side(right, flat, 1, name)]
-        labels = [name[p] for p in flat if any(name[p] in side.needed for side in sides)]
+        labels = self.laid([name[p] for p in flat if any(name[p] in side.needed for side in sides)])
+        off = [c for c in labels if any(c in side.diagonal for side in sides)]
+        labels = (*(c for c in labels if c not in off), *off)
         largest = max([1, *(entries(v) for v, _ in (*left, *right))])
         if self.volume(labels) > self.ratio * largest:
             return None
@@ -279,12 +300,10 @@ class Sums:
         if not labels:
             total = scale * (scales[0] + scales[1])
             return (Form(tuple(common), groups, total),) if total else ()
-        x, y = (
-            self._beside(side, labels, k, dtype) for side, k in zip(sides, scales, strict=True)
-        )
+        x, y = (self._beside(side, labels, k, dtype) for side, k in zip(sides, scales, strict=True))
         shape = [self.sizes[c] for c in labels]
         core = self.r.emit("add", [x, y], shape, dtype)
-        return (Form((*common, (core, tuple(labels))), groups, scale),)
+        return (Form((*common, (core, labels)), groups, scale),)
 
     def _beside(self, side: _Side, labels: Sequence[int], scale: float, dtype: Any) -> Any:
         """What is left of a form, as an operand of a sum with these labels."""
@@ -317,3 +336,4 @@ class _Side:
         self.names = [name[p] for p in kept]
         self.have = [c for c in dict.fromkeys(self.axes) if c in mine]
         self.needed = set(self.names)
+        self.diagonal = {name[p] for p in kept if times[p[i]] > 1}
