@@ -1,21 +1,12 @@
-"""Scaled dot-product attention in blocks of queries, with memory linear in the lengths of the sequences.
-
-A block of queries has its scores, weights and values as one function with closed-form rules in both modes. Each rule
-keeps only its operands and computes the weights again, also when it is differentiated itself: no order of derivative
-keeps the matrix of all weights.
-"""
+"""Scaled dot-product attention, with memory linear in the lengths of the sequences."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nnmath_core.autodiff.custom import checkpoint, custom_rule
-from nnmath_core.autodiff.ops.conventions import beside
-from nnmath_core.autodiff.transforms import stop_gradient, vmap
 from nnmath_core.checks import (
     describe,
     require_in,
@@ -24,19 +15,14 @@ from nnmath_core.checks import (
     sentence,
 )
 from nnmath_core.errors import DtypeError, ShapeError
+from nnmath_core.nn.attention_blocks import Block, attend_in_blocks
+from nnmath_core.nn.attention_whole import attend, is_real
 from nnmath_core.nn.dropout import require_rate
 from nnmath_core.nn.operands import require_operand, require_operand_of
-from nnmath_core.random import bits, fold_in
 from nnmath_core.random.draws import require_key
-from nnmath_core.special import softmax
 from nnmath_core.typing import Array, ArrayLike
 
 __all__ = ["attention", "attention_weights"]
-
-_BLOCK_BYTES = 2**23
-"""Scores of a block: small beside the caches of a server, large beside the cost of a call."""
-
-_WORDS = 2**32
 
 
 def attention(
@@ -150,25 +136,11 @@ def attention(
         block_size = require_positive_int(who, "block_size", block_size)
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v, mask, bias = _grouped(who, q, k, v, mask, bias)
-    scale = _scale(who, scale, q.shape[-1])
-    rows = block_size or _rows_of_block(q, k)
-    length = q.shape[-2]
-    parts, read = [], {k.shape[-2]: (k, v)}
-    for start in range(0, max(length, 1), rows):
-        stop = min(start + rows, length)
-        end = _end(stop, length, k.shape[-2]) if causal else k.shape[-2]
-        if end not in read:
-            read[end] = (k[..., :end, :], v[..., :end, :])
-        block = _Block(start, stop, bool(causal), scale, rate)
-        operands = (
-            q if (start, stop) == (0, length) else q[..., start:stop, :],
-            *read[end],
-            _spread(_part(bias, start, stop, end), (*q.shape[:-2], stop - start, end)),
-            _part(mask, start, stop, end),
-            key,
-        )
-        parts.append(custom_rule(block, jvp=block.jvp, vjp=block.vjp)(*operands))
-    y: Array = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+    causal, scale = bool(causal), _scale(who, scale, q.shape[-1])
+    if rate or block_size is not None or not is_real(q, k, v, bias):
+        y = attend_in_blocks(q, k, v, bias, mask, key, causal, scale, rate, block_size)
+    else:
+        y = attend(q, k, v, bias, mask, causal, scale)
     return y.reshape(shape) if tuple(y.shape) != shape else y
 
 
@@ -220,102 +192,9 @@ def attention_weights(
     q, k = _queries_and_keys(who, q, k)
     shape = (*q.shape[:-1], k.shape[-2])
     q, k, _, mask, bias = _grouped(who, q, k, k, mask, bias)
-    block = _Block(0, q.shape[-2], bool(causal), _scale(who, scale, q.shape[-1]), 0.0)
+    block = Block(0, q.shape[-2], bool(causal), _scale(who, scale, q.shape[-1]), 0.0)
     weights: Array = block.weights(q, k, bias, mask).reshape(shape)
     return weights
-
-
-# ----------------------------------------------------------------------------------------------- one block of queries
-def _t(x: Array) -> Array:
-    return np.swapaxes(x, -1, -2)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Attention of the queries from ``start`` to ``stop``, of (q, k, v, bias, mask, key), and its rules."""
-
-    start: int
-    stop: int
-    causal: bool
-    scale: float
-    rate: float
-
-    def weights(self, q: Array, k: Array, bias: Any, mask: Any) -> Array:
-        """Return the weights before any dropout; rows without a score are zeros."""
-        s = np.matmul(q * self.scale, _t(k))
-        if bias is not None:
-            s = s + bias
-        if self.causal:
-            ends = np.arange(self.start, self.stop)[:, None]
-            before = beside(s, np.arange(k.shape[-2]) <= ends)
-            mask = before if mask is None else np.logical_and(mask, before)
-        if mask is not None:
-            s = np.where(mask, s, -math.inf)
-        if (mask is None and bias is None) or not k.shape[-2]:
-            a: Array = softmax(s, axis=-1) if k.shape[-2] else s
-            return a
-        # A row that is -inf everywhere has no softmax. Complex steps have complex scores, compared by their real part.
-        largest = np.max(np.real(stop_gradient(s)), axis=-1, keepdims=True)
-        dead = np.equal(largest, -math.inf)
-        return np.where(dead, 0.0, softmax(np.where(dead, 0.0, s), axis=-1))
-
-    def kept(self, key: Any, weights: Array) -> Any:
-        """Return 1 / (1 - rate) where a weight is kept, 0 where it is dropped, in the layout of the weights."""
-        *lead, _, length = weights.shape
-        numbers = beside(weights, np.arange(self.start, self.stop))
-        # one key a row, and the keys as the first axis: neither blocks nor how far a causal row reads change a number
-        words = vmap(lambda row: bits(fold_in(key, row), (length, *lead)))(numbers)
-        words = np.moveaxis(words, (0, 1), (-2, -1))
-        keep = np.greater_equal(words, min(round(self.rate * _WORDS), _WORDS - 1))
-        factors: Array = keep.astype(weights.dtype) * (1.0 / (1.0 - self.rate))
-        return factors
-
-    def __call__(self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any) -> Array:
-        a = self.weights(q, k, bias, mask)
-        y: Array = np.matmul(a if key is None else a * self.kept(key, a), v)
-        return y
-
-    def jvp(self, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
-        """Return the tangent of the values."""
-        q, k, v, bias, mask, key = primals
-        dq, dk, dv, db, _, _ = tangents
-        out: Array = checkpoint(self._tangent)(q, k, v, bias, mask, key, dq, dk, dv, db)
-        return out
-
-    def _tangent(
-        self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any, *tangents: Any
-    ) -> Array:
-        dq, dk, dv, db = tangents
-        a = self.weights(q, k, bias, mask)
-        ds = np.matmul(dq * self.scale, _t(k)) + np.matmul(q * self.scale, _t(dk))
-        if bias is not None:
-            ds = ds + db
-        da = a * (ds - np.sum(a * ds, axis=-1, keepdims=True))
-        if key is not None:
-            kept = self.kept(key, a)
-            a, da = a * kept, da * kept
-        dy: Array = np.matmul(da, v) + np.matmul(a, dv)
-        return dy
-
-    def vjp(self, primals: tuple[Any, ...], y: Array, g: Array) -> tuple[Any, ...]:
-        """Return the cotangents of q, k, v and the bias."""
-        cotangents: tuple[Any, ...] = checkpoint(self._cotangents)(*primals, g)
-        return (*cotangents, None, None)
-
-    def _cotangents(
-        self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any, g: Array
-    ) -> tuple[Any, ...]:
-        a = self.weights(q, k, bias, mask)
-        ga = np.matmul(g, _t(v))
-        used = a
-        if key is not None:
-            kept = self.kept(key, a)
-            ga, used = ga * kept, a * kept
-        # not sum(g * y): where one weight is nearly 1 the difference cancels to the last digit
-        gs = a * (ga - np.sum(a * ga, axis=-1, keepdims=True))
-        gq = np.matmul(gs, k) * self.scale
-        gk = np.matmul(_t(gs), q * self.scale)
-        return gq, gk, np.matmul(_t(used), g), None if bias is None else gs
 
 
 # --------------------------------------------------------------------------------------------------------- arguments
@@ -398,37 +277,7 @@ def _beside_scores(who: str, arg: str, x: Any, scores: tuple[int, ...]) -> Any:
     return x.reshape((1,) * (2 - len(shape)) + shape) if len(shape) < 2 else x
 
 
-def _part(x: Any, start: int, stop: int, end: int) -> Any:
-    """Return the rows and columns of a mask or bias that a block reads."""
-    if x is None:
-        return None
-    if x.shape[-2] not in (1, stop - start):
-        x = x[..., start:stop, :]
-    return x[..., :end] if x.shape[-1] not in (1, end) else x
-
-
-def _spread(bias: Any, scores: tuple[int, ...]) -> Any:
-    """Return a bias of the scores' shape: the sum of its derivative is the core's."""
-    return bias if bias is None else np.broadcast_to(bias, scores)
-
-
 def _scale(who: str, scale: Any, d: int) -> float:
     if scale is None:
         return 1.0 / math.sqrt(max(d, 1))
     return require_real(who, "scale", scale, math.isfinite, "a finite number")
-
-
-def _end(stop: int, queries: int, keys: int) -> int:
-    """Return how many keys causal queries before ``stop`` read: those of whole quarters of the sequence.
-
-    Blocks share their keys, so that in reverse over reverse, where the derivatives in what a block reads wait for those
-    of all blocks, there are four of them and not one for each block.
-    """
-    quarter = max(-(-queries // 4), 1)
-    return min(-(-stop // quarter) * quarter, keys)
-
-
-def _rows_of_block(q: Array, k: Array) -> int:
-    """Return how many queries have as many scores as fit into the block, or as the keys have entries."""
-    row = max(math.prod(q.shape[:-2]) * k.shape[-2], 1) * q.dtype.itemsize
-    return int(max(_BLOCK_BYTES // row, q.shape[-1], 1))

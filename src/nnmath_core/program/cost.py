@@ -112,10 +112,20 @@ def _flops(e: Equation, name: str) -> float:
         return CUBIC[name] * stack * n * m * m
     if name in ("conv", "conv_input", "conv_kernel"):
         return _conv_flops(e)
+    if name in ("attention", "attention_pull"):
+        return _attention_flops(e)
     if name in ("fft", "rfft", "irfft"):
         return _fft_flops(e, name)
     each = TRANSCENDENTAL + 3 if name in ("softmax", "logsumexp") else 1
     return float(each * max([entries, *map(math.prod, operands)]))
+
+
+def _attention_flops(e: Equation) -> float:
+    """The products of all pairs of queries and keys, two of values and three more of the pull; causal about half."""
+    q, k, v = (shape_of(x) for x in e.operands[:3])
+    pull = len(e.outputs) > 1
+    pairs = math.prod(q[:-1]) * k[-2] * (0.5 if e.params["causal"] else 1.0)
+    return pairs * (q[-1] * (6.0 if pull else 2.0) + v[-1] * (4.0 if pull else 2.0) + TRANSCENDENTAL)
 
 
 def _fft_flops(e: Equation, name: str) -> float:

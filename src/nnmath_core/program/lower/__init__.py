@@ -1,6 +1,7 @@
 """Lowering rules: how an equation becomes instructions of the CPU's executor. One file a topic."""
 
 from nnmath_core.program.lower import (
+    attention,
     control,
     convolutions,
     convolve,
@@ -22,6 +23,7 @@ from nnmath_core.program.lower.rules import RULES, lowers
 
 __all__ = [
     "RULES",
+    "attention",
     "control",
     "convolutions",
     "convolve",
