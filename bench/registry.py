@@ -19,7 +19,16 @@ Options = Mapping[str, Any]
 Inputs = dict[str, Any]
 SEED = 20261127
 
-CASE_MODULES = ("training", "rows", "optimizers", "checks", "curvature", "structure", "small")
+CASE_MODULES = (
+    "training",
+    "rows",
+    "optimizers",
+    "checks",
+    "curvature",
+    "structure",
+    "small",
+    "attention",
+)
 PEER_MODULES = ("by_hand", "pytorch", "xla", "curvature_libraries")
 
 

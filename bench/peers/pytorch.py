@@ -170,6 +170,25 @@ def adamw_compiled(inputs: Inputs, options: Options) -> Work:
     return adamw(inputs, torch().compile, foreach=True)
 
 
+@fused_or_compiled("attention", "scaled_dot_product_attention and backward")
+def attention(inputs: Inputs, options: Options, compiler: Any) -> Work:
+    """Values and gradients."""
+    t = torch()
+    q, k, v, g = tensors(inputs[name] for name in "qkvg")
+    for leaf in (q, k, v):
+        leaf.requires_grad_()
+    causal = bool(options.get("causal"))
+    forward = compiler(
+        lambda *xs: t.nn.functional.scaled_dot_product_attention(*xs, is_causal=causal)
+    )
+
+    def run() -> list[Any]:
+        y = forward(q, k, v)
+        return [y, *t.autograd.grad(y, (q, k, v), g)]
+
+    return Work(run, to_numpy(run()))
+
+
 @fused_or_compiled("transformer_block", "scaled_dot_product_attention and backward")
 def transformer_block(inputs: Inputs, options: Options, compiler: Any) -> Work:
     """Forward and backward, the attention by PyTorch's own function."""

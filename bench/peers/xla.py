@@ -216,6 +216,23 @@ def transformer_library(inputs: Inputs, options: Options) -> Work:
     return transformer(inputs, options, jax().nn.dot_product_attention)
 
 
+@contender("attention", "JAX", "jit of vjp, dot_product_attention")
+def attention(inputs: Inputs, options: Options) -> Work:
+    """Values and gradients by JAX's own function, whose heads are the third axis."""
+    j = jax()
+    causal = bool(options.get("causal"))
+
+    def forward(*xs: Any) -> Any:
+        turned = [x.transpose(0, 2, 1, 3) for x in xs]
+        return j.nn.dot_product_attention(*turned, is_causal=causal).transpose(0, 2, 1, 3)
+
+    def both(q: Any, k: Any, v: Any, g: Any) -> Any:
+        y, pull = j.vjp(forward, q, k, v)
+        return [y, *pull(g)]
+
+    return jitted(both, tuple(arrays(inputs[name]) for name in "qkvg"), list)
+
+
 # Checks of gradients ------------------------------------------------------------------------------------------------
 
 

@@ -22,17 +22,6 @@
 enum { ATTENTION_PART = 1024 };
 #endif
 
-/* exp(x) for x <= 0, or NaN: 0 where it is subnormal, else below 1 ULP. */
-NNM_INLINE real_t NNM_FN(exp_below)(real_t x)
-{
-    const real_t least = NNM_IS_F32 ? NNM_C(-87.0) : NNM_C(-708.0), z = x < least ? least : x;
-    const real_t t = NNM_FMA(z, NNM_C(1.4426950408889634), NNM_ROUND_BY), n = t - NNM_ROUND_BY;
-    const real_t r = NNM_FMA(n, -NNM_LN2_LO, NNM_FMA(n, -NNM_LN2_HI, z));
-    const real_t p = NNM_C(1.0) + NNM_FMA(r * r, NNM_FN(exp_tail)(r), r);
-    const real_t y = NNM_FN(of_bits)(NNM_FN(bits_of)(p) + (NNM_FN(bits_of)(t) << NNM_MANT));
-    return x < least ? NNM_C(0.0) : x != x ? x : y;
-}
-
 /* n rows of d entries, `step` apart, as panels of NNM_PANEL columns: the rows of a panel lie one behind the other, and
  * what is missing of the last one is 0. */
 void NNM_FN(attention_panels)(nnm_idx n, nnm_idx d, const real_t *x, nnm_idx step, real_t *to)
@@ -123,7 +112,7 @@ void NNM_FN(attention_weights)(nnm_idx m, nnm_idx n, nnm_idx before, int causal,
             real_t part = NNM_C(0.0);
             NNM_SIMD_SUM(part)
             for (nnm_idx j = from; j < to; ++j) {
-                const real_t e = NNM_FN(exp_below)(x[j] - top);
+                const real_t e = NNM_FN(math_exp_below)(x[j] - top);
                 x[j] = e;
                 part += e;
             }

@@ -82,6 +82,17 @@ NNM_INLINE real_t NNM_FN(math_exp)(real_t x)
     return x != x ? x : NNM_FN(scale)(NNM_C(1.0) + NNM_FMA(r * r, NNM_FN(exp_tail)(r), r), t);
 }
 
+/* exp(x) for x <= 0, or NaN: 0 where it is subnormal, else below 1 ULP. */
+NNM_INLINE real_t NNM_FN(math_exp_below)(real_t x)
+{
+    const real_t least = NNM_IS_F32 ? NNM_C(-87.0) : NNM_C(-708.0), z = x < least ? least : x;
+    const real_t t = NNM_FMA(z, NNM_C(1.4426950408889634), NNM_ROUND_BY), n = t - NNM_ROUND_BY;
+    const real_t r = NNM_FMA(n, -NNM_LN2_LO, NNM_FMA(n, -NNM_LN2_HI, z));
+    const real_t p = NNM_C(1.0) + NNM_FMA(r * r, NNM_FN(exp_tail)(r), r);
+    const real_t y = NNM_FN(of_bits)(NNM_FN(bits_of)(p) + (NNM_FN(bits_of)(t) << NNM_MANT));
+    return x < least ? NNM_C(0.0) : x != x ? x : y;
+}
+
 /* 2^x: the reduction is exact, and r = (x - n) log 2 keeps its low part. */
 NNM_INLINE real_t NNM_FN(math_exp2)(real_t x)
 {

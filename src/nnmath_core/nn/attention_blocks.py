@@ -153,6 +153,7 @@ class Block:
         return factors
 
     def __call__(self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any) -> Array:
+        """Return the values."""
         a = self.weights(q, k, bias, mask)
         y: Array = np.matmul(a if key is None else a * self.kept(key, a), v)
         return y

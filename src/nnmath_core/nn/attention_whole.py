@@ -1,7 +1,7 @@
 """Attention of all queries, and its pull, as one operation each: what they are in a Program, one instruction in a Plan.
 
-Their meaning is that in blocks (`nn.attention_blocks`), by which derivatives beyond the first and devices go. On the host
-the instruction of a Plan computes them in eager code, too.
+Their meaning is that in blocks (`nn.attention_blocks`), by which derivatives beyond the first and devices go. On the
+host the instruction of a Plan computes them in eager code, too.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def is_real(*xs: Any) -> bool:
     return all(x is None or dtype_of(x).char in "fd" for x in xs)
 
 
-def attend(
-    q: Array, k: Array, v: Array, bias: Any, mask: Any, causal: bool, scale: float
-) -> Array:
+def attend(q: Array, k: Array, v: Array, bias: Any, mask: Any, causal: bool, scale: float) -> Array:
     """Return the values of all queries; heads of q, k and v are the same."""
     operands = [x for x in (q, k, v, bias, mask) if x is not None]
     y: Array = attention_p(
@@ -105,7 +103,9 @@ def _run(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) 
 def _executable(primitive: Primitive, key: Any, params: Any) -> Executable:
     """Return the plan of one instruction; it keeps the scratch of its threads."""
     operands = [np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in key]
-    made: Executable = compile(lambda *xs: primitive(*xs, **dict(params))).plan(*operands).executable
+    made: Executable = (
+        compile(lambda *xs: primitive(*xs, **dict(params))).plan(*operands).executable
+    )
     return made
 
 

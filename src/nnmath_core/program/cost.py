@@ -125,7 +125,9 @@ def _attention_flops(e: Equation) -> float:
     q, k, v = (shape_of(x) for x in e.operands[:3])
     pull = len(e.outputs) > 1
     pairs = math.prod(q[:-1]) * k[-2] * (0.5 if e.params["causal"] else 1.0)
-    return pairs * (q[-1] * (6.0 if pull else 2.0) + v[-1] * (4.0 if pull else 2.0) + TRANSCENDENTAL)
+    return pairs * (
+        q[-1] * (6.0 if pull else 2.0) + v[-1] * (4.0 if pull else 2.0) + TRANSCENDENTAL
+    )
 
 
 def _fft_flops(e: Equation, name: str) -> float:

@@ -94,7 +94,9 @@ def _operands(b: Builder, e: Equation, floats: int) -> list[View] | None:
     if dtype.char not in "fd" or views[0].shape[-1] == 0:
         return None
     floats += e.params["biased"]
-    if any(x.dtype != dtype for x in views[:floats]) or any(x.dtype != bool for x in views[floats:]):
+    if any(x.dtype != dtype for x in views[:floats]) or any(
+        x.dtype != bool for x in views[floats:]
+    ):
         return None
     return views
 
