@@ -59,6 +59,11 @@ QUICK = {
     "power-iteration": "power iteration, 2048 x 2048, 100 steps",
 }
 FULL = ["mlp-784-1024-10", "gelu-1e5"]
+FULL += [
+    f"attention-{shape}{causal}"
+    for shape in ("1x8x4096x32", "8x8x128x32", "4x8x512x64")
+    for causal in ("", "-causal")
+]
 
 CROSS_ENTROPY = [("ahead", 1.3, "tuned", None), ("ahead", 2.5, "default", None)]
 EIGENVALUES = [("ahead", 1.05, "JAX", None), ("ahead", 3.5, "curvlinops", None)]

@@ -35,21 +35,22 @@ def attention_ours(inputs: Inputs, options: Options) -> Work:
     import nnmath_core as nm
 
     def both(q: Any, k: Any, v: Any, g: Any) -> Any:
-        y, pull = nm.vjp(
-            lambda *xs: nm.nn.attention(*xs, causal=bool(options.get("causal"))), q, k, v
-        )
+        y, pull = nm.vjp(lambda *xs: nm.nn.attention(*xs, causal=options["causal"]), q, k, v)
         return [y, *pull(g)]
 
     return compiled(both, tuple(inputs[k] for k in "qkvg"))
 
 
 for shape in ((1, 8, 4096, 32), (8, 8, 128, 32), (4, 8, 512, 64)):
-    row(
-        f"attention-{'x'.join(map(str, shape))}",
-        "attention, B {} of {} heads, T {}, d {}, forward and backward".format(*shape),
-        "attention",
-        options={"shape": shape},
-        tiny={"shape": (2, 2, 9, 4)},
-        targets=(Target("ahead", 0.67),),
-        note="no mask, float32; at most 1.5 times the fused kernels of the peers",
-    )
+    for causal in (False, True):
+        row(
+            f"attention-{'x'.join(map(str, shape))}{'-causal' * causal}",
+            "attention, B {} of {} heads, T {}, d {}, forward and backward".format(*shape)
+            + ", causal" * causal,
+            "attention",
+            options={"shape": shape, "causal": causal},
+            tiny={"shape": (2, 2, 9, 4)},
+            targets=(Target("ahead", 0.67),),
+            note="float32; at most 1.5 times the fused kernels of the peers",
+            sizes="full",
+        )

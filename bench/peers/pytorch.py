@@ -177,7 +177,7 @@ def attention(inputs: Inputs, options: Options, compiler: Any) -> Work:
     q, k, v, g = tensors(inputs[name] for name in "qkvg")
     for leaf in (q, k, v):
         leaf.requires_grad_()
-    causal = bool(options.get("causal"))
+    causal = options["causal"]
     forward = compiler(
         lambda *xs: t.nn.functional.scaled_dot_product_attention(*xs, is_causal=causal)
     )

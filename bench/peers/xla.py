@@ -220,7 +220,7 @@ def transformer_library(inputs: Inputs, options: Options) -> Work:
 def attention(inputs: Inputs, options: Options) -> Work:
     """Values and gradients by JAX's own function, whose heads are the third axis."""
     j = jax()
-    causal = bool(options.get("causal"))
+    causal = options["causal"]
 
     def forward(*xs: Any) -> Any:
         turned = [x.transpose(0, 2, 1, 3) for x in xs]

@@ -171,21 +171,21 @@ class Block:
         """Return the tangent along those of q, k, v and the bias; where one is None, that does not move."""
         dq, dk, dv, db = tangents
         a = self.weights(q, k, bias, mask)
-        moved = [
-            None if dq is None else np.matmul(dq * self.scale, _t(k)),
-            None if dk is None else np.matmul(q * self.scale, _t(dk)),
-            db,
-        ]
-        moved = [x for x in moved if x is not None]
         kept = None if key is None else self.kept(key, a)
-        used = a if kept is None else a * kept
-        of_v = None if dv is None else np.matmul(used, dv)
-        if not moved:
-            return of_v
-        ds = functools.reduce(operator.add, moved)
-        da = a * (ds - np.sum(a * ds, axis=-1, keepdims=True))
-        dy: Array = np.matmul(da if kept is None else da * kept, v)
-        return dy if of_v is None else dy + of_v
+        parts = []
+        if dq is not None or dk is not None or db is not None:
+            of_scores = [
+                None if dq is None else np.matmul(dq * self.scale, _t(k)),
+                None if dk is None else np.matmul(q * self.scale, _t(dk)),
+                db,
+            ]
+            ds = functools.reduce(operator.add, [x for x in of_scores if x is not None])
+            da = a * (ds - np.sum(a * ds, axis=-1, keepdims=True))
+            parts.append(np.matmul(da if kept is None else da * kept, v))
+        if dv is not None:
+            parts.append(np.matmul(a if kept is None else a * kept, dv))
+        dy: Array = functools.reduce(operator.add, parts)
+        return dy
 
     def vjp(self, primals: tuple[Any, ...], y: Array, g: Array) -> tuple[Any, ...]:
         """Return the cotangents of q, k, v and the bias."""

@@ -70,7 +70,8 @@ def _cotangents(
     def values(q: Array, k: Array, v: Array) -> Array:
         return attend_in_blocks(q, k, v, bias, mask, None, causal, scale)
 
-    return tuple(vjp(values, q, k, v)[1](g))
+    gq, gk, gv = vjp(values, q, k, v)[1](g)
+    return gq, gk, gv
 
 
 # ------------------------------------------------------------------------------------------------------------- rules
@@ -96,6 +97,7 @@ def _run(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) 
     key = tuple((x.shape, x.dtype) for x in operands)
     plan = _executable(primitive, key, tuple(params.items()))
     results = execute(plan, [np.asarray(x) for x in operands])
+    assert results is not None
     return tuple(results)
 
 
