@@ -3,6 +3,15 @@
  * The callers give gain_i = 1 - beta_i and c_i = 1 - beta_i^t, computed in double and rounded once: in
  * float32, 1 - 0.999f is off by 1.3e-5 of itself, a hundred times the rounding of everything below.
  */
+#include "nnm_quotient.h"
+
+#undef NNM_WIDE
+#if NNM_IS_F32 && defined(NNM_QUOTIENT)
+#define NNM_WIDE 1
+#include "optim/adam_wide.h"
+#else
+#define NNM_WIDE 0
+#endif
 
 /* Adam, one step over n weights, in place.
  *
@@ -18,6 +27,9 @@ void NNM_FN(adam_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT m
 {
     const real_t step = lr / c1; /* hoisted; the root of v / c2 is split, so that v / c2 cannot overflow */
     const real_t root = NNM_C(1.0) / R_SQRT(c2);
+#if NNM_WIDE
+    NNM_FN(adam_entries)(n, w, m, v, g, gain1, gain2, step, root, eps, 0.0f, 0);
+#else
     NNM_SIMD
     for (nnm_idx i = 0; i < n; ++i) {
         const real_t mi = m[i] + gain1 * (g[i] - m[i]);
@@ -26,6 +38,7 @@ void NNM_FN(adam_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT m
         v[i] = vi;
         w[i] -= step * mi / (R_SQRT(vi) * root + eps);
     }
+#endif
 }
 
 /* AdamW, one step over n weights, in place: the decay acts on the weights and not on the gradient.
@@ -44,6 +57,9 @@ void NNM_FN(adamw_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT 
     const real_t step = lr / c1;
     const real_t root = NNM_C(1.0) / R_SQRT(c2);
     const real_t shrink = lr * decay;
+#if NNM_WIDE
+    NNM_FN(adam_entries)(n, w, m, v, g, gain1, gain2, step, root, eps, shrink, 1);
+#else
     NNM_SIMD
     for (nnm_idx i = 0; i < n; ++i) {
         const real_t mi = m[i] + gain1 * (g[i] - m[i]);
@@ -52,6 +68,7 @@ void NNM_FN(adamw_step)(nnm_idx n, real_t *NNM_RESTRICT w, real_t *NNM_RESTRICT 
         v[i] = vi;
         w[i] -= shrink * w[i] + step * mi / (R_SQRT(vi) * root + eps);
     }
+#endif
 }
 
 /* Gradient descent, one step over n weights, in place.
