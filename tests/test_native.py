@@ -487,7 +487,7 @@ def at_the_end(n, dtype):
     return raw[2 * page - n * size : 2 * page].view(dtype)
 for dtype in DTYPES:
     run = Run(dtype is np.float64,
-        (Arg("stream", far=True), Arg("stream", True), Arg("spread"), Arg("output", far=True), Arg("output", True),
+        (Arg("stream", far=2048), Arg("stream", True), Arg("spread"), Arg("output", far=2048), Arg("output", True),
          Arg("sum"), Arg("max")),
         (Instruction("exp", (("arg", 0),)), Instruction("where", (("arg", 1), ("value", 0), ("arg", 2)), (3,)),
          Instruction("less", (("value", 1), ("arg", 0)), (4,)), Instruction("sum", (("value", 1),), (), 5),
@@ -515,7 +515,9 @@ def test_nothing_outside_of_the_operands_is_touched(request):
     assert done.stdout == "whole\n"
 
 
-@pytest.mark.parametrize(("past", "far"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("past", "far"), [(True, 0), (False, 2048), (True, 2048), (False, 1 << 17)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_how_memory_is_asked_for_changes_nothing(dtype, past, far):
     """Outputs at multiples of 64 bytes go past the caches, others as usual; entries may be fetched early."""

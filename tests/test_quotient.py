@@ -33,7 +33,9 @@ def assert_divides(a, b, rate=1.0, eps=0.0):
     with np.errstate(all="ignore"):
         expected = np.float32(rate) * a / (b + np.float32(eps))
     got = quotients(a, b, rate, eps)
-    wrong = (got.view(np.uint32) != expected.view(np.uint32)) & ~(np.isnan(got) & np.isnan(expected))
+    wrong = (got.view(np.uint32) != expected.view(np.uint32)) & ~(
+        np.isnan(got) & np.isnan(expected)
+    )
     at = np.flatnonzero(wrong)[:3]
     assert not wrong.any(), f"{a[at]} / {b[at]}: got {got[at]}, want {expected[at]}"
 

@@ -1,5 +1,12 @@
 #include "plan/nnm_plan.h"
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#define FENCE() _mm_sfence() /* what loops have stored past the caches others will read */
+#else
+#define FENCE() ((void)0)
+#endif
+
 /* The elementwise machine: a micro-program over rows of columns, block by block in L1, with reductions.
  *
  * The space is rows x cols; rows run through some axes (outermost first). Rows are worked on in *batches*, phase after
@@ -197,4 +204,5 @@ void nnm_exec_machine(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         for (int64_t a = axes - 1; a > 0 && at[a] == length[a]; --a)
             at[a] = 0, ++at[a - 1];
     }
+    FENCE(); /* once, not a row: the next row is begun while the last one leaves */
 }

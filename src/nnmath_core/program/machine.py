@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core.program import loops
+from nnmath_core.program import loops, places
 from nnmath_core.program.builder import Buffer, Builder, Step, View, merged_axes
 from nnmath_core.program.fuse import Access, Group, Node, node_of
 from nnmath_core.program.native import Operation, available, joined
@@ -267,6 +267,7 @@ class _Writer:
         self.phases = [Phase() for _ in range(last + 1)]
         self.row_places: dict[Node, Place] = {}
         self.buffers: dict[Node, Moving] = {}
+        self.hosts: set[Node] = set()
         for m in self.g.members:
             if self._is_row(m):
                 self.row_places[m] = (
@@ -276,14 +277,51 @@ class _Writer:
                 )
             elif m in self.stored:
                 itemsize = m.write.view.dtype.itemsize
+                host = self._host(m)
+                if host is not None:
+                    self.hosts.add(host)
+                    self.buffers[m] = self._view(
+                        host.write.view, self._padded(host.write.strides), True
+                    )
+                    continue
                 self.buffers[m] = Moving(stride=itemsize, own=True, axes=(0,) * len(self.row_space))
                 self.views["buffer", m] = self.buffers[m]
         self.blocks: list[Fixed] = []
         for number in range(PROLOGUE, last + 1):
             self._write_phase(number)
         for phase in self.phases:  # an operation on a row can come from the phase behind
-            phase.row = joined(phase.row, self._known())
+            phase.row = joined(phase.row, self._known({}))
+        self.batch = self._batch()
+        asked = places.ahead(self.views.values(), self.phases, self.cols, self.batch)
+        for number, phase in enumerate(self.phases[PROLOGUE:], PROLOGUE):
+            phase.order = phase.block
+            phase.block = joined(phase.block, self._known(asked[number]))
+            allocate(phase.block, self.blocks)
         self._emit()
+
+    def _host(self, m: Node) -> Node | None:
+        """The output in whose memory a kept value may wait: one that is written where the value is read last.
+
+        Memory is fetched for the output while the value is computed, and is in the cache when the output is made.
+        """
+        readers = [
+            n for n in self.g.members if any(a.view.buffer is m.write.view.buffer for a in n.reads)
+        ]
+        again = any(n in self.again for n in readers)
+        last = max(self.phase[n] for n in readers)
+        place = {n: k for k, n in enumerate(self.g.members)}
+        end = max(place[n] for n in readers if self.phase[n] == last)
+        for w in self.g.members:
+            out = w.write.view
+            if (
+                w in self.written and w not in self.hosts and w.folded is None and not self._is_row(w)
+                and self.phase[w] == last > self.phase[m] and place[w] >= end and not again
+                and out.dtype == m.write.view.dtype
+                and self._col_stride[self._padded(w.write.strides)] == out.dtype.itemsize
+                and not any(a.view.buffer is out.buffer for n in self.g.members for a in n.reads)
+            ):  # fmt: skip
+                return w
+        return None
 
     def _row_output(self, m: Node) -> Moving:
         if self.parts:
@@ -314,13 +352,11 @@ class _Writer:
                 phase.row.append(
                     Operation(m.step.object.loop, args, [self._along_rows(p) for p in args])
                 )
-        phase.order = phase.block
-        phase.block = joined(phase.block, self._known())
-        allocate(phase.block, self.blocks)
 
-    def _known(self) -> Known:
+    def _known(self, ahead: dict[Place, int]) -> Known:
         read = (a.view.buffer for m in self.g.members for a in m.reads)
-        return Known(self.reads, self.writes, read)
+        hosts = (m.write.view.buffer for m in self.hosts)
+        return Known(self.reads, self.writes, (*read, *hosts), ahead)
 
     def _needed(self, number: int) -> set[Node]:
         """Block values to compute in a phase: its own, and those that are computed again."""
@@ -400,20 +436,20 @@ class _Writer:
     def _fold(self, m: Node, number: int, here: dict[Any, Place]) -> None:
         what: Reduction = m.step.object
         operands = [self._operand(a, number, here) for a in m.reads]
-        places: list[Place] = [p for p, _ in operands]
+        registers: list[Place] = [p for p, _ in operands]
         strides = [n for _, n in operands]
         phase = self.phases[number]
         itemsize = m.write.view.dtype.itemsize
         if self.parts:
             part = self.writes[self.row_places[m].ref]  # type: ignore[attr-defined]
             again = loops.reduction(what.name, (0,), m.reads[0].view.dtype, part.dtype)
-            if again is not None and len(places) == 2:
+            if again is not None and len(registers) == 2:
                 again = loops.product_sum(again, m.reads[0].view.dtype)
             assert again is not None
             what, itemsize = again, part.dtype.itemsize
         if self._over_rows(m):
             target = self._accumulated(m, what.column)
-            args: list[Place] = [*places, target] if what.column.two else [target, *places]
+            args: list[Place] = [*registers, target] if what.column.two else [target, *registers]
             sizes = [*strides, itemsize] if what.column.two else [itemsize, *strides]
             phase.block.append(Operation(what.column.step, [*args, target], [*sizes, itemsize]))
             return
@@ -427,7 +463,7 @@ class _Writer:
                 [0, self._along_rows(accumulator)],
             )
         )
-        args = places if fold.two else [accumulator, *places]
+        args = registers if fold.two else [accumulator, *registers]
         sizes = strides if fold.two else [0, *strides]
         phase.block.append(Operation(fold.step, [*args, accumulator], [*sizes, 0]))
         if fold.finish:
@@ -518,15 +554,17 @@ class _Writer:
         )
         block = max(64, min(LONGEST_BLOCK, L1 // max(per_entry, 1) // 64 * 64))
         block = min(block, max(self.cols, 1))
-        batch = self._batch()
+        batch = self.batch
         offset = 0
-        places: list[int] = []
+        fixed: list[int] = []
         numbered: list[Fixed] = []
         for f in (*self.fixed, *self.blocks):
-            places += [offset, 0 if f.block else f.nbytes]
+            fixed += [offset, 0 if f.block else f.nbytes]
             numbered.append(f)
             offset += _lines(f.nbytes * (block if f.block else batch))
         for v in self.buffers.values():
+            if not v.own:
+                continue
             v.offset = offset
             v.axes = (*v.axes[:-1], _lines(v.stride * self.cols)) if v.axes else ()
             offset += batch * _lines(v.stride * self.cols)
@@ -558,7 +596,7 @@ class _Writer:
         for v in views:
             ref = v.ref + shift if v.ref >= 0 else -1 - v.ref
             ints += [0 if v.own else ref, v.offset, int(v.own), v.stride, v.group, *v.axes]
-        ints += places
+        ints += fixed
         for p in self.phases:
             used = dict.fromkeys(a for op in p.block for a in op.args)
             moving = [a.number for a in used if isinstance(a, Moving)]
@@ -569,6 +607,7 @@ class _Writer:
                 for a, s in zip(op.args, op.strides, strict=True):
                     ints += [a.number, s]
         b.scratch(thread_bytes * b.threads)
+        alone = len(self.phases) <= PROLOGUE + 2 and not self.phases[0].block
         names = [m.step.note for m in self.g.members]
         flops = self.g.size * sum(
             1.0 if m.folded is not None else m.step.object.loop.cost for m in self.g.members
@@ -579,7 +618,9 @@ class _Writer:
             self.writes,
             ints,
             object=tuple(op.code for p in self.phases for op in (*p.block, *p.row) if op.code),
-            inplace=self._in_place(),
+            inplace=places.in_place(views, self.phases[-1].order, self.reads, self.writes)
+            if alone
+            else [],
             flops=flops,
             note=" ".join(names),
             free=either,
@@ -604,32 +645,6 @@ class _Writer:
         row = self.cols * sum(abs(v.stride) for v in self.views.values())
         most = min(LARGEST_BATCH, BATCH_BYTES // max(row, 1), int(self.row_space[-1]))
         return max(1, most)
-
-    def _in_place(self) -> list[tuple[int, int]]:
-        """Outputs that may take the memory of an operand: entry by entry, written after the last read."""
-        if len(self.phases) > PROLOGUE + 2 or self.phases[0].block:
-            return []
-        ops = self.phases[-1].order
-        place = {p: k for k, p in enumerate(self.views.values())}
-        read: dict[int, int] = {}
-        write: dict[int, int] = {}
-        for i, op in enumerate(ops):
-            for p in op.args[:-1]:
-                if p in place:
-                    read[place[p]] = i
-            if op.args[-1] in place:
-                write.setdefault(place[op.args[-1]], i)
-        pairs = []
-        views = list(self.views.values())
-        for w, i in write.items():
-            for r, j in read.items():
-                a, c = views[w], views[r]
-                if (
-                    a.ref >= 0 > c.ref and j <= i and a.axes == c.axes and a.stride == c.stride != 0
-                    and self.writes[a.ref].dtype.itemsize == self.reads[-1 - c.ref].dtype.itemsize
-                ):  # fmt: skip
-                    pairs.append((a.ref, -1 - c.ref))
-        return pairs
 
 
 def _lines(nbytes: int) -> int:

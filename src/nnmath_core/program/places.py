@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 from nnmath_core.program.builder import View
 from nnmath_core.program.native import Operation
 
-__all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "allocate"]
+__all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "ahead", "allocate", "in_place"]
 
 
 FAR = 1 << 21
 """Bytes of an array that does not stay in the second cache."""
+AHEAD = 2048
+"""Bytes between what is worked on and what memory is asked for."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,10 +60,15 @@ class Phase:
 
 
 class Known:
-    """What is known of places (`native.Facts`): of the group's operands, its outputs, and what it reads."""
+    """What is known of places (`native.Facts`): of the group's operands, its outputs, and what it reads.
 
-    def __init__(self, reads: list[View], writes: list[View], read: Iterable[Any]) -> None:
-        self._reads, self._writes = reads, writes
+    ``ahead``: bytes ahead that memory is asked for some of them, in place of a few lines.
+    """
+
+    def __init__(
+        self, reads: list[View], writes: list[View], read: Iterable[Any], ahead: dict[Place, int]
+    ) -> None:
+        self._reads, self._writes, self._ahead = reads, writes, ahead
         self._read = set(read)
 
     def internal(self, place: Place) -> bool:
@@ -89,12 +96,12 @@ class Known:
         buffer = self._writes[place.ref].buffer
         return buffer.past and buffer not in self._read
 
-    def far(self, place: Place) -> bool:
-        """Whether a place lies in memory that is more than the second cache holds."""
+    def far(self, place: Place) -> int:
+        """How many bytes ahead memory is asked for what a place holds, 0 where that is in the second cache."""
         if not isinstance(place, Moving) or place.own:
-            return False
+            return 0
         view = self._writes[place.ref] if place.ref >= 0 else self._reads[-1 - place.ref]
-        return view.nbytes >= FAR
+        return self._ahead.get(place, AHEAD) if view.nbytes >= FAR else 0
 
     def _array(self, place: Place) -> Any:
         """The array behind a place, where it is a constant that nobody changes and is read as it is."""
@@ -140,3 +147,51 @@ def allocate(operations: list[Operation], blocks: list[Fixed]) -> None:
             free.setdefault(place.nbytes, []).append(place)
     for op in operations:
         op.args = [real.get(p, p) for p in op.args]
+
+
+def ahead(
+    views: Iterable[Moving], phases: Sequence[Phase], cols: int, batch: int
+) -> list[dict[Place, int]]:
+    """How far ahead each phase asks memory for what a phase before it has read or written: for nothing.
+
+    But the one that computes most asks for the rows of the next batch, of operands.
+    """
+    out: list[dict[Place, int]] = [{} for _ in phases]
+    work = [sum(op.loop.cost for op in p.block) for p in phases]
+    for place in views:
+        using = [k for k, p in enumerate(phases) if any(place in op.args for op in p.block)]
+        row = cols * place.stride
+        if place.own or len(using) < 2 or not place.axes or place.axes[-1] != row:
+            continue
+        most = max(using[1:], key=lambda k: work[k])
+        for k in using[1:]:
+            out[k][place] = batch * row if k == most and place.ref < 0 else 0
+    return out
+
+
+def in_place(
+    views: Sequence[Moving],
+    operations: Sequence[Operation],
+    reads: Sequence[View],
+    writes: Sequence[View],
+) -> list[tuple[int, int]]:
+    """Outputs that may take the memory of an operand: entry by entry, written after the last read."""
+    place: dict[Place, int] = {p: k for k, p in enumerate(views)}
+    read: dict[int, int] = {}
+    write: dict[int, int] = {}
+    for i, op in enumerate(operations):
+        for p in op.args[:-1]:
+            if p in place:
+                read[place[p]] = i
+        if op.args[-1] in place:
+            write.setdefault(place[op.args[-1]], i)
+    pairs = []
+    for w, i in write.items():
+        for r, j in read.items():
+            a, c = views[w], views[r]
+            if (
+                a.ref >= 0 > c.ref and j <= i and a.axes == c.axes and a.stride == c.stride != 0
+                and writes[a.ref].dtype.itemsize == reads[-1 - c.ref].dtype.itemsize
+            ):  # fmt: skip
+                pairs.append((a.ref, -1 - c.ref))
+    return pairs

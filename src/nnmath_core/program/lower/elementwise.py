@@ -62,6 +62,9 @@ def reduced(
     what = loops.reduction(name, axes, x.dtype, target)
     if what is None:
         return None
+    moved = _less_the_largest(b, x, axes) if name == "max" and keepdims and trailing else None
+    if moved is not None:
+        return moved
     shape = [1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes]
     if all(x.shape[a] == 1 for a in axes):
         wide = as_dtype(b, x, target)
@@ -81,6 +84,72 @@ def reduced(
         return out
     b.emit("node", [x], [out], object=what, note=name)
     return out
+
+
+def _less_the_largest(b: Builder, x: View, axes: tuple[int, ...]) -> View | None:
+    """The maximum of y - max(y) as max(y) - max(y): rounding keeps the order, and one pass finds both.
+
+    Some entries may be replaced by -inf, if others are left in each row: then what is not finite stays the same, too.
+    """
+    excluded: tuple[View, View] | None = None
+    s = _maker(b, x)
+    if s is not None and s.object.loop.name == "where":
+        c, fill, x = s.reads
+        if not _is_minus_infinity(fill) or not _leaves_some(
+            b, c.broadcast(s.writes[0].shape), axes
+        ):
+            return None
+        excluded, s = (c, fill), _maker(b, x)
+    if s is None or s.object.loop.name != "subtract" or s.writes[0].dtype.kind != "f":
+        return None
+    y, top = s.reads
+    if b.known.get(("max", axes, True, y.dtype, same_entries(y))) != top:
+        return None
+    loop = loops.ours("subtract", y.dtype)
+    if loop is None:
+        return None
+    if excluded is not None:
+        where = loops.where(y.dtype)
+        assert where is not None
+        y = mapped(b, where, [*excluded, y], y.dtype)
+    first = reduced(b, "max", y, axes)
+    return None if first is None else mapped(b, loop, [first, top], first.dtype)
+
+
+def _maker(b: Builder, v: View) -> Any:
+    """The node that makes a view, entry by entry; None where there is none."""
+    for s in reversed(b.steps):
+        if any(w.buffer is v.buffer for w in s.writes):
+            whole = isinstance(s.object, Map) and same_entries(s.writes[0]) == same_entries(v)
+            return s if whole else None
+    return None
+
+
+def _is_minus_infinity(v: View) -> bool:
+    array = v.buffer.array if v.buffer.kind == "constant" else None
+    return array is not None and not array.flags.writeable and bool(np.all(array == -math.inf))
+
+
+def _leaves_some(b: Builder, c: View, axes: Sequence[int]) -> bool:
+    """Whether a condition is certainly false somewhere along the axes: a class of two or more, or a fixed array."""
+    if c.buffer.kind == "constant" and not c.buffer.array.flags.writeable:
+        entries = np.lib.stride_tricks.as_strided(
+            c.buffer.array.reshape(-1)[c.offset :], c.shape, c.strides
+        )
+        return not bool(entries.all(axis=tuple(axes)).any())
+    s = _maker(b, c)
+    if s is None or s.object.loop.name != "equal" or len(axes) != 1 or c.shape[axes[0]] < 2:
+        return False
+    for label, column in (s.reads, s.reads[::-1]):
+        array = column.buffer.array if column.buffer.kind == "constant" else None
+        label, column = (v.broadcast(c.shape) for v in (label, column))
+        if array is None or array.flags.writeable or array.ndim != 1 or column.dtype != array.dtype:
+            continue
+        # different numbers, of which one at most is the label
+        apart = array.dtype.kind == "i" and len(np.unique(array)) == len(array) == c.shape[axes[0]]
+        if apart and label.strides[axes[0]] == 0 and column.strides[axes[0]] == array.itemsize:
+            return True
+    return False
 
 
 def along_columns(x: View, axes: Sequence[int]) -> bool:

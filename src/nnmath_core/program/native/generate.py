@@ -54,7 +54,7 @@ from nnmath_core.program.native.recipes import (
     XOR,
     Operand,
 )
-from nnmath_core.program.native.run import Instruction, Run, expanded
+from nnmath_core.program.native.run import Instruction, Run, elsewhere, expanded
 
 __all__ = ["generate"]
 
@@ -82,8 +82,21 @@ _POINTERS = (
     *SAVED,
 )  # registers of places; RCX and RDX are for what is needed at once
 _TAIL = 7  # the mask register of the last vector
-AHEAD = 2048
-"""Bytes between what is worked on and what memory is asked for."""
+NEAR = 16384
+"""Bytes ahead up to which the first cache is asked, too."""
+
+
+class _Program:
+    """Instructions, of which the body is made; where each value is read last; whether it is a mask."""
+
+    def __init__(self, instructions: tuple[Instruction, ...]) -> None:
+        self.instructions = instructions
+        self.is_mask = [step.name in MASKS for step in instructions]
+        self.last: dict[tuple[str, int], int] = {}
+        for i, step in enumerate(instructions):
+            for what, k in step.reads:
+                if what != "number":
+                    self.last[what, int(k)] = i
 
 
 class _Function:
@@ -94,13 +107,10 @@ class _Function:
         self.vectors = list(range(32))
         self.masks = list(range(1, 7))
         self.places: dict[tuple[int, str, int], int] = {}  # (copy, what, number): register
-        self.last: dict[tuple[str, int], int] = {}
-        self.is_mask: dict[int, bool] = {}
-        for i, step in enumerate(run.instructions):
-            self.is_mask[i] = step.name in MASKS
-            for what, k in step.reads:
-                if what != "number":
-                    self.last[what, int(k)] = i
+        self.here = self.whole = _Program(run.instructions)
+        labels = {step.reads for step in run.instructions if step.name == "hot"}
+        other = elsewhere(run.instructions) if len(labels) == 1 else None
+        self.elsewhere = None if other is None else _Program(other)
         self.pointers: dict[int, int] = {}
         self.fixed: dict[int, int] = {}  # registers of spread args
         self.reciprocal: dict[int, int] = {}
@@ -251,8 +261,7 @@ class _Function:
             asm.general_number("test", RDX, 63, wide=False)
             asm.jump("near", IF_NOT_EQUAL)
             self.past = True
-            self._many("past")
-            asm.code += b"\x0f\xae\xf8"  # sfence: others will read it
+            self._many("past")  # machine.c has the fence behind it
             asm.jump("rest")
             self.past = False
             asm.label("near")
@@ -276,10 +285,24 @@ class _Function:
         asm.jump(f"{name} end", IF_LESS)
         asm.code += bytes([0x90] * (-len(asm.code) % 32))
         asm.label(name)
-        self._body(masked=False)
+        if self.elsewhere is not None:
+            (label,) = self.labels.values()
+            asm.general("mov", RCX, label)
+            asm.general("sub", RCX, RAX)
+            asm.general_number("cmp", RCX, step)
+            asm.jump(f"{name} label", IF_BELOW)
+            self._body(self.elsewhere, masked=False)
+            asm.label(f"{name} next")
+        else:
+            self._body(self.whole, masked=False)
         asm.general_number("add", RAX, step)
         asm.general("cmp", RAX, RDX)
         asm.jump(name, IF_NOT_GREATER)
+        if self.elsewhere is not None:
+            asm.jump(f"{name} end")
+            asm.label(f"{name} label")
+            self._body(self.whole, masked=False)
+            asm.jump(f"{name} next")
         asm.label(f"{name} end")
 
     def _one(self, name: str) -> None:
@@ -301,21 +324,21 @@ class _Function:
         if asm.lanes == 8:  # bytes of bools are as many as lanes
             asm.low_byte(RCX, RCX)
             asm.vex(0x92, _TAIL, 0, RCX)
-        self._body(masked=True)
+        self._body(self.whole, masked=True)
         asm.general_number("add", RAX, asm.lanes)
         asm.general("cmp", RAX, RSI)
         asm.jump(name, IF_LESS)
         asm.label(f"{name} end")
 
-    def _body(self, *, masked: bool) -> None:
+    def _body(self, program: _Program, *, masked: bool) -> None:
         """All instructions, for each of the vectors."""
-        self.masked = masked
+        self.masked, self.here = masked, program
         copies = 1 if masked else self.unroll
         vectors, masks = list(self.vectors), list(self.masks)
         self.places = {}
         if not masked:
             self._ask_ahead()
-        for i, step in enumerate(self.run.instructions):
+        for i, step in enumerate(program.instructions):
             for u in range(copies):
                 self._instruction(i, step, u)
             if self.shared:
@@ -329,10 +352,11 @@ class _Function:
             if not a.far or k not in self.pointers or (self.past and a.past):
                 continue
             opcode = 0x0D if a.kind == "output" else 0x18  # to be written, to be read
+            cache = 1 if a.far <= NEAR or a.kind == "output" else 2
             for u in range(self.unroll):
                 at = self._at(k, u)
-                at = Memory(at.base, at.index, at.scale, at.offset + AHEAD)
-                self.asm.plain(opcode, 1, at, wide=False, escape=b"\x0f")
+                at = Memory(at.base, at.index, at.scale, at.offset + a.far)
+                self.asm.plain(opcode, cache, at, wide=False, escape=b"\x0f")
 
     # ------------------------------------------------------------------------------------------ operands
     @property
@@ -416,11 +440,11 @@ class _Function:
     def _release(self, i: int, step: Instruction, u: int) -> None:
         """Free what is not read after an instruction."""
         for what, k in dict.fromkeys(step.reads):
-            if what == "number" or self.last[what, int(k)] != i:
+            if what == "number" or self.here.last[what, int(k)] != i:
                 continue
             r = self.places.pop((u, what, int(k)), None)
             if r is not None:
-                mask = self.run.args[int(k)].mask if what == "arg" else self.is_mask[int(k)]
+                mask = self.run.args[int(k)].mask if what == "arg" else self.here.is_mask[int(k)]
                 (self.masks if mask else self.vectors).append(r)
 
     def _instruction(self, i: int, step: Instruction, u: int) -> None:
@@ -439,16 +463,16 @@ class _Function:
         elif step.name in FUSED:
             out = self._fused(i, step, u)
         else:
-            out = self.mask() if self.is_mask[i] else self.vector()
+            out = self.mask() if self.here.is_mask[i] else self.vector()
             RECIPES[step.name](self, u, out, *step.reads)
             self._release(i, step, u)
         self.vectors += self._temporary
         for k in step.stores:
             self._store(k, u, out)
-        if ("value", i) in self.last:
+        if ("value", i) in self.here.last:
             self.places[u, "value", i] = out
         else:
-            (self.masks if self.is_mask[i] else self.vectors).append(out)
+            (self.masks if self.here.is_mask[i] else self.vectors).append(out)
 
     def _fused(self, i: int, step: Instruction, u: int) -> int:
         """Write a b + c, in the register of the operand that ends here, or in a copy."""

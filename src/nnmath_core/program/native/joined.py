@@ -52,8 +52,8 @@ class Facts(Protocol):
     def internal(self, place: Any) -> bool:
         """Whether only operations of its phase read a place."""
 
-    def far(self, place: Any) -> bool:
-        """Whether a place lies in memory that is more than the second cache holds."""
+    def far(self, place: Any) -> int:
+        """How many bytes ahead memory is asked for what a place holds, 0 where that is in the second cache."""
 
     def past(self, place: Any) -> bool:
         """Whether what is written to a place had better go past the caches."""
@@ -212,7 +212,7 @@ def _one(
         if (id(place), mask) not in loaded:
             kind = "stream" if op.strides[k] else "spread"
             loaded[id(place), mask] = "arg", len(args)
-            args.append(Arg(kind, mask, far=kind == "stream" and facts.far(place)))
+            args.append(Arg(kind, mask, far=facts.far(place) if kind == "stream" else 0))
             places.append((place, op.strides[k]))
         return loaded[id(place), mask]
 

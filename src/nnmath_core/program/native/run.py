@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nnmath_core.program.native.compositions import COMPOSITIONS, Composer
 from nnmath_core.program.native.recipes import MASKS, Operand
 
-__all__ = ["Arg", "Instruction", "Run", "expanded"]
+__all__ = ["Arg", "Instruction", "Run", "elsewhere", "expanded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,14 @@ class Arg:
     A "label" and a "ramp" are integers, of which one instruction makes a
     mask. Accumulators ("sum", "wide", which is kept in double, "max", "min") are read and written. ``mask``: entries
     are bytes of bools.
-    ``past``: the output goes past the caches, where its place allows it. ``far``: it lies in memory beyond the second
-    cache, which is asked for it ahead of time.
+    ``past``: the output goes past the caches, where its place allows it. ``far``: so many bytes ahead memory is asked
+    for it, which lies beyond the second cache; 0: it is not.
     """
 
     kind: str
     mask: bool = False
     past: bool = False
-    far: bool = False
+    far: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +80,52 @@ def expanded(run: Run) -> Run:
         elif step.stores:
             out[-1] = Instruction(out[-1].name, out[-1].reads, step.stores)
     return Run(run.double, run.args, tuple(out))
+
+
+def elsewhere(instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...] | None:
+    """The instructions as they are for columns that are not the label's; None where that makes none simpler.
+
+    ``where`` of the label is its last operand there, and a sum gets nothing from zeros.
+    """
+    never: Operand = "never", 0
+    out: list[Instruction] = []
+    values: list[Operand] = []
+    for step in instructions:
+        reads = tuple(values[int(k)] if what == "value" else (what, k) for what, k in step.reads)
+        if step.name == "hot" and not step.stores:
+            values.append(never)
+        elif step.name == "where" and reads[0] == never and never not in reads[1:]:
+            values.append(reads[2])
+            if step.stores:
+                values[-1] = "value", len(out)
+                out.append(Instruction("copy", (reads[2],), step.stores))
+        elif step.name == "hot" or never in reads:
+            return None
+        else:
+            values.append(("value", len(out)))
+            if step.name != "sum" or reads[0] != ("number", 0.0):
+                out.append(Instruction(step.name, reads, step.stores, step.into))
+    return _read(out) if never in values else None
+
+
+def _read(instructions: list[Instruction]) -> tuple[Instruction, ...]:
+    """Without what nobody reads."""
+    used: set[Operand] = set()
+    for i in reversed(range(len(instructions))):
+        step = instructions[i]
+        if step.stores or step.into >= 0 or ("value", i) in used:
+            used.update(step.reads)
+            used.add(("value", i))
+    kept = [i for i in range(len(instructions)) if ("value", i) in used]
+    place = {i: k for k, i in enumerate(kept)}
+    return tuple(
+        Instruction(
+            s.name,
+            tuple(
+                ("value", place[int(k)]) if what == "value" else (what, k) for what, k in s.reads
+            ),
+            s.stores,
+            s.into,
+        )
+        for s in (instructions[i] for i in kept)
+    )
