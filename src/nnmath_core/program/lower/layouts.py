@@ -186,7 +186,7 @@ def _who(
         choices.append((_blas_seconds(dtype, m, n, k, nb == 1, ra == 1), BLAS))
     if dtype.kind == "f":
         if ka == 1 or ra == 1 or m == 1:
-            choices.append((_blocks_seconds(dtype, m, n, k, nb), BLOCKS))
+            choices.append((_blocks_seconds(dtype, m, n, k, nb, ka != 1), BLOCKS))
         if ka == kb == 1 and m <= 8 and k >= 16:
             choices.append((_dots_seconds(dtype, m, n, k), DOTS))
         if PACKS and m > 1 and n > 1:
@@ -238,10 +238,12 @@ def _blas_seconds(
     if m == 1:
         ns = (280 if across else 110) + k * n * max(0.008 * each, 0.04 * word)
     elif not WIDE or m * n * k > 1_000_000:
-        ns = 120 + 0.36 * word * (n * k + m * k) + 0.0122 * each * m * n * k
+        ns = 120 + word * (0.36 * (n * k + m * k) + 0.08 * m * n) + 0.0122 * each * m * n * k
     else:
         if across:
-            ns = 75 + each * (0.0108 * m * n * k + 0.025 * n * k + 0.06 * m * k + 0.008 * m * n)
+            step = 1 if turned else 16 if word == 1 else 4
+            full = -(-n // step) * step  # what is multiplied
+            ns = 75 + each * (0.0108 * m * full * k + 0.025 * n * k + 0.06 * m * k + 0.008 * m * n)
         elif not turned:
             ns = 100 + each * (0.03 * m * n * k + 0.15 * m * n)
         else:
@@ -251,7 +253,9 @@ def _blas_seconds(
     return 1e-9 * ns
 
 
-def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int) -> float:
+def _blocks_seconds(
+    dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turned: bool
+) -> float:
     """Each block takes the cycles of its multiply-adds, of its loads, or of the latency of one chain."""
     item = dtype.itemsize
     vectors = -(-n // (WIDTH // item))
@@ -268,9 +272,13 @@ def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int) -> fl
         ns += panels * blocks * 8 + panels * k * 4 + n * k * (0.1 if nb != 1 else 0.02) * item / 4
     size = n * k * item
     if size > LARGE:
-        ns += size * (0.05 if packs else 0.2)
+        ns += size * 0.035
     if m * k * item > LARGE:  # read again for each panel
         ns += m * k * item * panels * 0.02
+    if turned and k >= 128 and m * k * item >= 1 << 18:  # each row of A on a page of its own
+        ns += m * k * item * panels * 0.025
+    if m * n * k > 4_000_000:  # past the first-level cache
+        ns *= 1.05
     return 1e-9 * ns
 
 
@@ -284,16 +292,18 @@ def _packed_seconds(
     panels, blocks = -(-vectors // 2), -(-m // TALL)
     parts = -(-k * item // (4 * DEPTH))
     cycles = blocks * max(m / blocks * vectors / RATE, (m / blocks * panels + vectors) / 2)
-    edge = m * (vector if n % vector else 0) * 0.25
+    edge = m * (vector if n % vector else 0) * 1.2
     each = item / 4
-    a = 0.1 if ka == 1 else 0.12 if ra == 1 else 1.0
-    b = (0.0 if m <= FEW else 0.17) if nb == 1 else 0.22 if kb == 1 else 1.0
+    a = 0.1 if ka == 1 or ra == 1 else 1.0
+    b = (0.035 if m <= FEW else 0.17) if nb == 1 else 0.22 if kb == 1 else 1.0
     ns = (
         150
         + CYCLE * k * cycles
         + parts * (panels * blocks * 20 + edge)
         + each * (a * m * k + b * n * k * -(-m // MOST_ROWS))
     )
+    if m <= FEW and n * k * item > LARGE:
+        ns += n * k * item * 0.045
     return 1e-9 * ns
 
 
