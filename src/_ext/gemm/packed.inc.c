@@ -12,8 +12,10 @@
  * Each entry of C is, for each part of k, one chain of fused multiply-adds in the order of p; the parts, which depend on
  * k alone, are added in order. So the bits do not depend on how rows and columns are dealt to threads.
  *
- * `room`: as much as layouts.py says (packed_scratch). Nothing beside the entries of A and B is read.
+ * `room`: as much as layouts.py says (packed_scratch). Nothing beside the entries of A and B is read. `after`: see after.h.
  */
+
+#include "gemm/after.h"
 
 /* Lines that tiles ask for while they compute, one for every LINE along k, and how far apart these are. */
 typedef struct {
@@ -244,6 +246,8 @@ typedef struct {
     real_t *c;
     nnm_idx ldc;
     real_t *pa, *pb;            /* packed */
+    const nnm_after *then;      /* of the last part of k */
+    nnm_idx row, col;           /* of C, where c begins */
     int lines, packs, copies, adds;
 } NNM_FN(work);
 
@@ -251,7 +255,10 @@ static void NNM_FN(multiply_block)(const NNM_FN(work) *w)
 {
     const nnm_idx panels = (w->n + GEMM_NR - 1) / GEMM_NR, blocks = w->to - w->from, k = w->k;
     const real_t *own = w->a;
-    real_t *a = w->pa, *c = w->c;
+    const int apart = w->then && w->then->tile;
+    real_t *a = w->pa, *c = apart ? (real_t *)w->then->tile : w->c;
+    const nnm_idx ldc = apart ? w->n : w->ldc;
+    nnm_idx row = w->row;
     nnm_idx late = w->pieces - blocks * panels; /* the next block is asked for by the last tiles, a piece each */
     for (nnm_idx s = w->from; s < w->to; ++s) {
         const nnm_idx h = w->height + (s < w->tall);
@@ -274,20 +281,23 @@ static void NNM_FN(multiply_block)(const NNM_FN(work) *w)
             }
             const NNM_FN(tile_f) *tiles = NNM_FN(tiles)[h - 1][w->lines][nv - 1];
             if (some % VL)
-                NNM_FN(edge)(tiles[0], h, some, nv * VL, k, a, h, w->pb + j * k, c + j, w->ldc, w->adds, &next);
+                NNM_FN(edge)(tiles[0], h, some, nv * VL, k, a, h, w->pb + j * k, c + j, ldc, w->adds, &next);
             else if (w->copies && s == w->from && some == GEMM_NR)
-                tiles[1](k, a, h, w->b + j, w->kb, w->pb + j * k, c + j, w->ldc, w->adds, &next);
+                tiles[1](k, a, h, w->b + j, w->kb, w->pb + j * k, c + j, ldc, w->adds, &next);
             else
-                tiles[0](k, a, h, w->pb + j * k, nv * VL, NULL, c + j, w->ldc, w->adds, &next);
+                tiles[0](k, a, h, w->pb + j * k, nv * VL, NULL, c + j, ldc, w->adds, &next);
         }
         own += h * w->ra;
         a += h * ((k + LINE - 1) / LINE * LINE);
-        c += h * w->ldc;
+        if (w->then)
+            w->then->done(w->then, row, h, w->col, w->n, (char *)c, ldc);
+        row += h;
+        c += apart ? 0 : h * ldc;
     }
 }
 
 void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_idx ra, nnm_idx ka, const real_t *b,
-                         nnm_idx kb, nnm_idx nb, real_t *c, nnm_idx ldc, int adds, real_t *room)
+                         nnm_idx kb, nnm_idx nb, real_t *c, nnm_idx ldc, int adds, real_t *room, const void *after)
 {
     if (m < 1 || n < 1)
         return;
@@ -309,6 +319,8 @@ void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_i
             const nnm_idx p = steps * kp / kparts * LINE, q = steps * (kp + 1) / kparts * LINE;
             w.k = (q < k ? q : k) - p;
             w.adds = kp > 0 || adds;
+            w.then = kp + 1 == kparts ? after : NULL;
+            w.row = row;
             w.a = a + row * ra + p * ka;
             for (nnm_idx np = 0; np < nparts; ++np) {
                 const nnm_idx j = panels * np / nparts * GEMM_NR, l = panels * (np + 1) / nparts * GEMM_NR;
@@ -316,6 +328,7 @@ void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_i
                 w.packs = np == 0;
                 w.b = b + p * kb + j * nb;
                 w.c = c + row * ldc + j;
+                w.col = j;
                 w.after = w.copies ? NULL : np + 1 < nparts ? w.b + w.n * nb : kp + 1 < kparts ? b + q * kb : NULL;
                 w.pieces = nb == 1 ? w.k : w.n;
                 w.apart = nb == 1 ? kb : nb;

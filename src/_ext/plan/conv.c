@@ -209,7 +209,7 @@ void nnm_exec_conv(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         const int64_t rows = high - low < q.block ? high - low : q.block;
         for (int64_t g = 0; g < q.groups; ++g) {
             gather(&q, x, g, 0, q.windows, low, low + rows, room);
-            const nnm_product p = {q.type, NNM_BY_BLOCKS, rows, q.outs, inner, inner, 1, all, 1, all, 0, NULL};
+            const nnm_product p = {q.type, NNM_BY_BLOCKS, rows, q.outs, inner, inner, 1, all, 1, all, 0, NULL, NULL};
             nnm_multiply(&p, room, w + g * q.outs * q.item, y + (low * all + g * q.outs) * q.item);
         }
     }
@@ -231,7 +231,7 @@ void nnm_exec_conv_kernel(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         for (int64_t low = 0; low < rows; low += q.block) {
             const int64_t some = rows - low < q.block ? rows - low : q.block;
             gather(&q, x, g, first, last, low, low + some, room);
-            const nnm_product p = {q.type, NNM_BY_BLOCKS, wide, q.outs, some, 1, wide, all, 1, all, low > 0, NULL};
+            const nnm_product p = {q.type, NNM_BY_BLOCKS, wide, q.outs, some, 1, wide, all, 1, all, low > 0, NULL, NULL};
             nnm_multiply(&p, room, y + (low * all + g * q.outs) * q.item, place);
         }
         from = g * q.windows + last;
@@ -256,7 +256,7 @@ void nnm_exec_conv_input_few(const nnm_instr *in, nnm_frame *frame, int t, int n
         for (int64_t low = from * q.counts; low < high; low += q.block) {
             const int64_t rows = high - low < q.block ? high - low : q.block;
             for (int64_t g = 0; g < q.groups; ++g) {
-                const nnm_product p = {q.type, NNM_BY_BLOCKS, rows, inner, q.outs, all, 1, 1, all, inner, 0, NULL};
+                const nnm_product p = {q.type, NNM_BY_BLOCKS, rows, inner, q.outs, all, 1, 1, all, inner, 0, NULL, NULL};
                 nnm_multiply(&p, y + (low * all + g * q.outs) * q.item, w + g * q.outs * q.item, room);
                 bands(&q, x, g, 0, q.windows, low, low + rows, room, give_back, NULL);
             }
@@ -305,7 +305,7 @@ void nnm_exec_conv_input(const nnm_instr *in, nnm_frame *frame, int t, int nt)
                 const char *matrix = w + k * all * q.each * q.item;
                 for (int64_t g = 0; g < q.groups; ++g) {
                     const nnm_product p = {q.type,  NNM_BY_BLOCKS, high - low, c1 - c0, q.outs, all, 1,
-                                           q.each, 1,             s->stride * s->step, 1, NULL};
+                                           q.each, 1,             s->stride * s->step, 1, NULL, NULL};
                     nnm_multiply(&p, given + g * q.outs * q.item, matrix + (g * q.outs * q.each + c0) * q.item,
                                  example + (place + g * q.each + c0) * q.item);
                 }

@@ -1,9 +1,12 @@
 /* Matrix products, one after the other over some axes.
  *
- * refs: a, b, c; packed, also the scratch of all threads.
+ * refs: a, b, c; packed, also the scratch of all threads. With a step behind it: a, b, learning rate, number of the step,
+ *       weights, slots, the new weights and slots, the scratch.
  * ints: type, how, rows of a panel (packed: bytes of a thread's scratch), m, n, k, strides of a along m and k, of b
  *       along k and n, of c along m (in entries; along n it is 1), number of axes, then for each of them, outermost
- *       first: length, strides of a, b, c in bytes.
+ *       first: length, strides of a, b, c in bytes. A packed product (without axes) of which C is the gradient for a step
+ *       of an optimizer, which nobody else reads, has behind them: rule, type, bytes of a tile in the thread's scratch.
+ * reals: the numbers of the rule.
  *
  * Threads share the axes where they give each as much, else the rows of C, or its columns where rows are few; packed,
  * the longer of both, so that what each of them packs is the smaller operand. With BLAS the bits may depend on the
@@ -11,7 +14,7 @@
  */
 #include "plan/gemm.h"
 #include "plan/blas.h"
-#include "plan/nnm_plan.h"
+#include "plan/optimizer.h"
 #include "nnm_gemm.h"
 
 nnm_blas_table nnm_blas;
@@ -120,9 +123,11 @@ void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c)
         break;
     case NNM_BY_PACKED:
         if (p->type == NNM_F32)
-            kernels->gemm_packed_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room);
+            kernels->gemm_packed_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room,
+                                     p->after);
         else
-            kernels->gemm_packed_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room);
+            kernels->gemm_packed_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room,
+                                     p->after);
         break;
     case NNM_BY_DOTS:
         if (p->type == NNM_F32)
@@ -141,13 +146,22 @@ enum { MAX_LOOPS = 64, ROWS = 8, COLUMNS = 16, PACKED_COLUMNS = 32 };
 void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
 {
     const char *a = nnm_at(frame, in->refs[0]), *b = nnm_at(frame, in->refs[1]);
-    char *c = nnm_at(frame, in->refs[2]);
     const int64_t *I = in->ints, axes = I[11], *axis = I + 12;
     const int packed = I[1] == NNM_BY_PACKED;
     const int64_t panel = packed ? 0 : I[2];
-    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0, NULL};
+    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0, NULL, NULL};
+    const int64_t *behind = axis + 4 * axes;
+    const int steps = in->nints > behind - I;
+    char *c = nnm_at(frame, in->refs[2]);
+    nnm_step_after step;
     if (packed)
-        p.room = nnm_at(frame, in->refs[3]) + t * I[2];
+        p.room = nnm_at(frame, in->refs[in->nrefs - 1]) + t * I[2];
+    if (steps) {
+        nnm_step_begin(&step, in, frame, behind[0], behind[1], 2, 5 + nnm_rule_slots(behind[0]));
+        step.cols = p.n;
+        step.after.tile = c = (char *)p.room + I[2] - behind[2];
+        p.after = &step.after;
+    }
     int64_t many = 1, low = 0, high, at[MAX_LOOPS] = {0};
     for (int64_t k = 0; k < axes; ++k)
         many *= axis[4 * k];
@@ -160,12 +174,14 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         if (p.m >= p.n || (!packed && p.m >= 2 * ROWS * nt)) {
             nnm_share(p.m, ROWS, t, nt, &from, &to);
             a += from * p.ra * size;
-            c += from * p.ldc * size;
+            c += steps ? 0 : from * p.ldc * size;
+            step.row = from;
             p.m = to - from;
         } else {
             nnm_share(p.n, packed ? PACKED_COLUMNS : COLUMNS, t, nt, &from, &to);
             b += from * p.nb * size;
-            c += from * size;
+            c += steps ? 0 : from * size;
+            step.col = from;
             p.n = to - from;
         }
         if (from == to)

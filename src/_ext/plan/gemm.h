@@ -14,6 +14,7 @@ typedef struct {
     int64_t ra, ka, kb, nb, ldc;
     int64_t adds; /* C += A B; by blocks or packed */
     void *room;   /* of this thread, where operands are packed */
+    const void *after; /* packed: what is done with its pieces, see gemm/after.h */
 } nnm_product;
 
 void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c);

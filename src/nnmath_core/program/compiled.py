@@ -65,9 +65,9 @@ def compile(
     Notes
     -----
     At the first call with arguments of some structure, shapes and dtypes the function is recorded (`stage`), simplified
-    and turned into a `Plan`; later calls run the plan. Numbers of Python stay weak: ``compile(f)(x, 0.1)`` gives float32
-    for a float32 ``x``, and another number does not compile anew. Arrays that ``f`` closes over are copied when it is
-    recorded. Operations that do not depend on the arguments run once, then.
+    and turned into a `Plan`; later calls run the plan. Numbers of Python stay weak: ``compile(f)(x, 0.1)`` gives
+    float32 for a float32 ``x``, and another number does not compile anew. Arrays that ``f`` closes over are copied when
+    it is recorded. Operations that do not depend on the arguments run once, then.
 
     Results equal those of ``f`` to rounding, NaN and infinity included; there are no floating-point warnings. With a
     tracer among the arguments, ``f`` itself is called: a compiled function can be differentiated, mapped and staged.

@@ -67,6 +67,15 @@ def shares(step: Step, threads: int) -> list[Share | None]:
 
 # -------------------------------------------------------------------------------------------------- products
 def _product(step: Step, threads: int) -> list[Share | None]:
+    a, b, c = _factors(step, threads)
+    if len(step.reads) == 2:
+        return [a, b, c]
+    made = len(step.writes)  # an optimizer's step on the pieces of the result
+    return [a, b, None, None, *[c] * made, *[c] * made]
+
+
+def _factors(step: Step, threads: int) -> list[Share | None]:
+    """Of both factors and the product."""
     none: list[Share | None] = [None, None, None]
     how, panel, m, n, k, ra, ka, kb, nb, ldc, axes = step.ints[1:12]
     packed = how == PACKED

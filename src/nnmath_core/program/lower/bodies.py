@@ -10,6 +10,7 @@ from nnmath_core._ext._autodiff import Var
 from nnmath_core.autodiff.control.subprogram import SubProgram
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View
+from nnmath_core.program.epilogue import with_epilogues
 from nnmath_core.program.fuse import Group, fused
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.elementwise import mapped
@@ -61,6 +62,7 @@ def scheduled(b: Builder, kept: set[Buffer]) -> list[Step]:
         made = [m.write.view.buffer for m in unit.members]
         outside = {x for x in made if x in kept or any(r is not unit for r in readers.get(x, ()))}
         emit_group(b, unit, outside)
+    b.steps = with_epilogues(b, b.steps, kept)
     return b.steps
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnmath_core._ext._cpu import runs_here, selected
 
-__all__ = ["PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch"]
+__all__ = ["DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "tile_bytes"]
 
 TYPES = {
     "f4": 0, "f8": 1, "c8": 2, "c16": 3, "i1": 4, "u1": 4, "i2": 5, "u2": 5, "i4": 6, "u4": 6, "i8": 7, "u8": 7,
@@ -253,9 +253,7 @@ def _blas_seconds(
     return 1e-9 * ns
 
 
-def _blocks_seconds(
-    dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turned: bool
-) -> float:
+def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turned: bool) -> float:
     """Each block takes the cycles of its multiply-adds, of its loads, or of the latency of one chain."""
     item = dtype.itemsize
     vectors = -(-n // (WIDTH // item))
@@ -312,6 +310,11 @@ def packed_scratch(item: int, m: int, n: int, k: int) -> int:
     line, depth = 64 // item, 4 * DEPTH // item
     deep = min(-(-k // line) * line, depth)
     return item * deep * (min(m, MOST_ROWS) + min(-(-n // 32) * 32, COLUMNS))
+
+
+def tile_bytes(item: int) -> int:
+    """Bytes of a tile of the result that lies apart (gemm/after.h)."""
+    return item * TALL * COLUMNS
 
 
 def _dots_seconds(dtype: np.dtype[Any], m: int, n: int, k: int) -> float:
