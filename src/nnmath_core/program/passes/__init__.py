@@ -5,7 +5,6 @@ Each is a function from a program to a program and the number of its changes; pr
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from nnmath_core.autodiff.control.subprogram import SubProgram, sub_programs
@@ -37,8 +36,6 @@ PASSES = {
 MOST_ROUNDS = 12
 MOST_ORDERED = 300
 """Equations: in longer programs the products of terms, which are in order, are not ordered again: it takes seconds."""
-BASES = (8.0, 1.0)
-"""Where terms of directions are added early, and where they are not: which is cheaper depends on the widths."""
 
 
 def optimize(program: Any) -> tuple[Any, list[Record]]:
@@ -69,10 +66,11 @@ def optimize(program: Any) -> tuple[Any, list[Record]]:
                 *notes,
                 f"{parts} operations on concatenations of outer products, part by part",
             ]
-    apart, note = _with_bases_apart(program)
+    apart, note = with_bases_apart(program)
     if note:
-        short = len(apart.equations) <= MOST_ORDERED
-        other = _ordered(apart) if short else (apart, [], [])
+        apart, _ = _tidied(apart)
+        chains = best is not program and len(apart.equations) <= MOST_ORDERED
+        other = _ordered(apart) if chains else (apart, [], [])
         if program_cost(other[0].equations).seconds < program_cost(best.equations).seconds:
             best, notes, later = other
             notes = [*notes, note]
@@ -81,20 +79,6 @@ def optimize(program: Any) -> tuple[Any, list[Record]]:
         flops, moved = (before.flops, after.flops), (before.bytes, after.bytes)
         records += [*later, Record("contraction order", len(notes), flops, moved, tuple(notes))]
     return best, records
-
-
-def _with_bases_apart(program: Any) -> tuple[Any, str]:
-    """The cheapest program whose bases are not multiplied out, and what it says; without bases the program and ""."""
-    best, said, least = program, "", math.inf
-    for ratio in BASES:
-        apart, note = with_bases_apart(program, ratio)
-        if not note:
-            break
-        apart, _ = _tidied(apart)
-        seconds = program_cost(apart.equations).seconds
-        if seconds < least:
-            best, said, least = apart, note, seconds
-    return best, said
 
 
 def _ordered(program: Any) -> tuple[Any, list[str], list[Record]]:
