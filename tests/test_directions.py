@@ -437,3 +437,17 @@ def test_numbers_beside_terms_keep_the_dtype(dtype):
     new, note = with_bases_apart(program)
     assert note
     same(new(x), program(x))
+
+
+def test_blocks_that_overlap_in_part_are_multiplied_and_added():
+    low, high = rows(30, 9, start=0), rows(30, 9, start=4)
+    a = RNG.standard_normal(9)
+
+    def f(a):
+        x, y = low * np.sin(a), high * np.cos(a)
+        return x + y, np.einsum("kd,ke->de", x, y), x * y, np.concatenate([x, y], axis=1).T @ x
+
+    program = nm.stage(f, a)
+    new, _ = with_bases_apart(program)
+    same(new(a), program(a))
+    assert np.count_nonzero(program(a)[1])
