@@ -6,7 +6,8 @@ reduction along the columns gives, and what is computed from such. What is folde
 output and is not available inside.
 
 A block operation runs in the first phase in which all row values that it reads exist, and not before it is needed. When
-a later phase reads it again, a cheap one is computed again, any other is kept in a buffer of the length of the row.
+a later phase reads it again, a cheap one is computed again, any other is kept: in the output of the last phase that
+reads it, or in a buffer of the length of the row.
 """
 
 from __future__ import annotations
@@ -300,10 +301,7 @@ class _Writer:
         self._emit()
 
     def _host(self, m: Node) -> Node | None:
-        """The output in whose memory a kept value may wait: one that is written where the value is read last.
-
-        Memory is fetched for the output while the value is computed, and is in the cache when the output is made.
-        """
+        """The output in whose memory a kept value may wait, which is fetched while the value is computed."""
         readers = [
             n for n in self.g.members if any(a.view.buffer is m.write.view.buffer for a in n.reads)
         ]

@@ -5,8 +5,9 @@ The function has the signature of every loop (nnm_loop): args are the operands i
 to the next, and ``args`` is changed.
 
 The body is made for several vectors at a time, as many as the registers hold, then once more for one vector with a
-mask, which does the rest. Each operand is loaded where it is first read and each result stored where it is made, so
-that an output may lie in the place of an operand that is not read after it, as with the loops one after the other.
+mask, which does the rest; with a label, also as it is for columns that are not the label's. Each operand is loaded
+where it is first read and each result stored where it is made, so that an output may lie in the place of an operand
+that is not read after it, as with the loops one after the other.
 
 Operations are those of the vector family (src/_ext/vector), with the same roundings, except that sums run in lanes of
 their own.
