@@ -30,7 +30,7 @@ __all__ = ["emit_group"]
 L1 = 32768
 """Bytes that the blocks of one operation sequence may take."""
 LONGEST_BLOCK = 1024
-BATCH_BYTES = 1 << 18
+BATCH_BYTES = 1 << 19
 """What the rows of a batch may take in the second-level cache."""
 LARGEST_BATCH = 64
 CHAIN = 2
