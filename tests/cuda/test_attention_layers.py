@@ -50,7 +50,8 @@ def test_layer_gives_what_it_gives_on_the_host(cp, name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_attention_gives_what_it_gives_on_the_host(cp, name, dtype):
+@pytest.mark.parametrize("block_size", [None, 2])  # as one operation, and composed
+def test_attention_gives_what_it_gives_on_the_host(cp, block_size, name, dtype):
     rng = np.random.default_rng(3)
     here = tuple(rng.standard_normal((2, 4, n, 3)).astype(dtype) for n in (5, 6, 6))
     options = {k: v.astype(dtype) if k == "bias" else v for k, v in OPTIONS[name].items()}
@@ -58,8 +59,8 @@ def test_attention_gives_what_it_gives_on_the_host(cp, name, dtype):
         k: nm.to_device(v, "cuda:0") if isinstance(v, np.ndarray) else v for k, v in options.items()
     }
     f = {
-        "there": functools.partial(nm.nn.attention, block_size=2, **device),
-        "here": functools.partial(nm.nn.attention, block_size=2, **options),
+        "there": functools.partial(nm.nn.attention, block_size=block_size, **device),
+        "here": functools.partial(nm.nn.attention, block_size=block_size, **options),
     }
     compare(cp, f, nm.to_device(here, "cuda:0"), here, dtype)
 

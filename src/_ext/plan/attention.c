@@ -19,7 +19,7 @@
 #include "plan/nnm_plan.h"
 #include "nnm_attention.h"
 
-enum { MOST_AXES = 16, FEW = 4 };
+enum { FEW = 4 }; /* rows for which packing costs more than it gains */
 enum { Q, K_, V, G, BIAS, MASK, OPERANDS };
 
 typedef struct {

@@ -66,7 +66,8 @@ def attention(
     key : array, shape (2,), uint32, optional
         Where dropped weights come from, of `nm.random.key`; needed with a ``dropout_rate`` above 0.
     block_size : int, optional
-        Queries at a time. By default a block has as many scores as 8 MiB hold, or as there are keys' entries.
+        Queries at a time, of attention composed of blocks. By default one kernel does all of it on the host; where it
+        does not, a block has as many scores as 8 MiB hold, or as there are keys' entries.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def attention(
 
     Memory beyond operands and results is a few blocks, in both modes and at second order, so linear in t and s; the
     price is that a derivative computes the weights again. Time is O(t s (d + e)) for each head; causal attention does
-    five eighths of it. Which weights are dropped does not depend on ``block_size`` or dtype. Under `vmap` a block is as
+    about half of it. Which weights are dropped does not depend on ``block_size`` or dtype. Under `vmap` a block is as
     many times larger as there are examples.
 
     References

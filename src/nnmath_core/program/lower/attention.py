@@ -17,7 +17,7 @@ PANEL = 48
 """As plan/attention.h says."""
 ROOM = 1 << 19
 """Bytes of the scores of a block, which should stay in the second-level cache."""
-FEWEST, MOST = 16, 64
+FEWEST, MOST = 32, 64
 """Queries of a block."""
 SHARES = 8
 """Chunks of a pull, of all heads together, that threads can share."""
