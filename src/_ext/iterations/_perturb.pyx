@@ -69,7 +69,7 @@ cdef class _Room:
     """The arrays of the inputs and outputs of a plan for each thread that runs it; ``kept`` are read where they lie."""
     cdef object capsule, kept
     cdef const nnm_plan *plan
-    cdef int threads
+    cdef int threads, asked               # asked: the setting when it was made
     cdef char *block
     cdef void **places                    # inputs, then outputs, of each thread
 
@@ -86,7 +86,7 @@ cdef class _Room:
                 each += rounded(self.nbytes(i))
             elif kept[i].nbytes != self.nbytes(i) or not kept[i].flags.c_contiguous:
                 raise ShapeError("an array that stays must be contiguous, as the plan takes it.")
-        self.threads = min(pool.threads_get(), MOST_THREADS)
+        self.threads = self.asked = min(pool.threads_get(), MOST_THREADS)
         if plan.workspace_size + each > SHARED:
             self.threads = 1
         self.block = <char *>malloc(each * self.threads + ALIGN)
@@ -128,12 +128,12 @@ cdef struct Walk:
     const Place *moved                    # of the vector: one for each input, size 0: it stays
     const Place *found                    # of the results: one for each output, size 0: nobody wants it
     const double *x
-    const int64_t *which                  # entries, or rows of d
+    const int64_t *which                  # entries, or rows of d; there are `lines`, one after another
     const double *by                      # what the entries become, or how far along the row
     const double *unit
     const double *d                       # NULL: single entries
     double *out
-    Py_ssize_t n, m, low, high
+    Py_ssize_t n, m, lines, low, high
     int code
 
 
@@ -168,9 +168,24 @@ cdef void evaluate(Walk *w, void **places, Py_ssize_t k) noexcept nogil:
                 row[p.start + e] = (<float *>array)[e]
 
 
+cdef inline void step_off(void *array, const Place *p, const Walk *w, const double *d, double step) noexcept nogil:
+    """The entries of an input as they are a step along the direction d."""
+    cdef const double *x = w.x + p.start
+    cdef const double *unit = w.unit + p.start
+    cdef double *to = <double *>array
+    cdef Py_ssize_t e
+    d = d + p.start
+    if p.dtype == NNM_TYPE_FLOAT64:
+        for e in range(p.size):
+            to[e] = x[e] + step * unit[e] * d[e]
+        return
+    for e in range(p.size):
+        put(array, p.dtype, e, x[e] + step * unit[e] * d[e])
+
+
 cdef void walk(void *arg, int t, int nt) noexcept nogil:
     cdef Walk *w = <Walk *>arg
-    cdef Py_ssize_t count = w.high - w.low, k, e, i
+    cdef Py_ssize_t count = w.high - w.low, k, i
     cdef int j, n = w.plan.ninputs
     cdef void **places = w.places + t * (n + w.plan.noutputs)
     cdef const Place *p
@@ -178,15 +193,13 @@ cdef void walk(void *arg, int t, int nt) noexcept nogil:
     cdef double step
     for k in range(w.low + count * t // nt, w.low + count * (t + 1) // nt):
         if w.d is not NULL:
-            d, step = w.d + w.which[k] * w.n, w.by[k]
+            d, step = w.d + w.which[k % w.lines] * w.n, w.by[k]
             for j in range(n):
-                p = &w.moved[j]
-                for e in range(p.size):
-                    i = p.start + e
-                    put(places[j], p.dtype, e, w.x[i] + step * w.unit[i] * d[i])
+                if w.moved[j].size > 0:
+                    step_off(places[j], &w.moved[j], w, d, step)
             evaluate(w, places, k)
             continue
-        i, j = w.which[k], 0
+        i, j = w.which[k % w.lines], 0
         while not w.moved[j].start <= i < w.moved[j].start + w.moved[j].size:
             j += 1
         p = &w.moved[j]
@@ -242,7 +255,10 @@ cdef class Points:
         free(self.found)
 
     def entries(self, const double[::1] x, const int64_t[::1] which, const double[::1] values, double[:, ::1] out):
-        """out[k] <- values at x with entry which[k] as values[k]; 0, or the code of a run that failed."""
+        """out[k] <- values at x with entry which[k] as values[k]; 0, or the code of a run that failed.
+
+        When there are more values than entries, these repeat.
+        """
         cdef Walk w
         cdef Py_ssize_t k
         self.begin(&w, x, which.shape[0], values.shape[0], out)
@@ -257,7 +273,7 @@ cdef class Points:
 
     def along(self, const double[::1] x, const double[::1] unit, const double[:, ::1] d, const int64_t[::1] rows,
               const double[::1] t, double[:, ::1] out):
-        """out[k] <- values at x + t[k] unit d[rows[k]]; 0, or the code of a run that failed."""
+        """out[k] <- values at x + t[k] unit d[rows[k]]; 0, or the code of a run that failed. Rows repeat, too."""
         cdef Walk w
         cdef Py_ssize_t k
         self.begin(&w, x, rows.shape[0], t.shape[0], out)
@@ -271,13 +287,14 @@ cdef class Points:
         w.which, w.by, w.unit, w.d = &rows[0], &t[0], &unit[0], &d[0, 0]
         return self.run(&w, out.shape[0])
 
-    cdef int begin(self, Walk *w, const double[::1] x, Py_ssize_t k, Py_ssize_t steps, double[:, ::1] out) except -1:
+    cdef int begin(self, Walk *w, const double[::1] x, Py_ssize_t lines, Py_ssize_t k, double[:, ::1] out) except -1:
         cdef int t, i
         cdef Py_ssize_t e
-        if x.shape[0] != self.n or k != steps or out.shape[0] != k or out.shape[1] != self.m:
+        if (x.shape[0] != self.n or (k % lines if lines > 0 else k) != 0 or out.shape[0] != k
+                or out.shape[1] != self.m):
             raise ShapeError(f"Points: {self.n} entries, and {self.m} results for each of {k} points.")
         w.plan, w.places, w.moved, w.found = self.room.plan, self.room.places, self.moved, self.found
-        w.n, w.m, w.code = self.n, self.m, 0
+        w.n, w.m, w.lines, w.code = self.n, self.m, lines, 0
         w.out = &out[0, 0] if k > 0 and self.m > 0 else NULL
         w.x = &x[0] if self.n > 0 else NULL
         for t in range(self.room.threads):
@@ -311,21 +328,27 @@ def moves(const double[::1] x, const double[::1] unit, const int64_t[::1] lines,
           const double[::1] t, const uint8_t[::1] single, int64_t[::1] which, double[::1] to, double[::1] reached):
     """which[k] <- lines[b[k]], to[k] <- x + t[k] unit there, and reached[k] <- what of the step rounding has left.
 
-    Where `single` has a 1, the entry is float32; it is empty where no entry is.
+    When there are more steps than lines, these repeat. Where `single` has a 1, the entry is float32; it is empty where
+    no entry is.
     """
-    cdef Py_ssize_t k, n = x.shape[0]
+    cdef Py_ssize_t k, at, n = x.shape[0], some = b.shape[0]
     cdef int64_t i
-    if (unit.shape[0] != n or single.shape[0] not in (0, n) or t.shape[0] != b.shape[0]
-            or which.shape[0] != b.shape[0] or to.shape[0] != b.shape[0] or reached.shape[0] != b.shape[0]):
-        raise ShapeError("moves: a step for each line, and a unit for each entry.")
-    for k in range(b.shape[0]):
+    if (unit.shape[0] != n or single.shape[0] not in (0, n) or which.shape[0] != some or to.shape[0] != t.shape[0]
+            or reached.shape[0] != t.shape[0] or (t.shape[0] % some if some else t.shape[0]) != 0):
+        raise ShapeError("moves: steps for each line, and a unit for each entry.")
+    for k in range(some):
         if not (0 <= b[k] < lines.shape[0] and 0 <= lines[b[k]] < n):
             raise ShapeError(f"moves: there are {n} entries and {lines.shape[0]} lines.")
-        i = which[k] = lines[b[k]]
-        to[k] = x[i] + t[k] * unit[i]
-        if single.shape[0] and single[i]:
-            to[k] = <float>to[k]
-        reached[k] = (to[k] - x[i]) / unit[i]
+        which[k] = lines[b[k]]
+    if some == 0:
+        return
+    for at in range(0, t.shape[0], some):
+        for k in range(some):
+            i = which[k]
+            to[at + k] = x[i] + t[at + k] * unit[i]
+            if single.shape[0] and single[i]:
+                to[at + k] = <float>to[at + k]
+            reached[at + k] = (to[at + k] - x[i]) / unit[i]
 
 
 cdef struct Batch:
@@ -335,30 +358,35 @@ cdef struct Batch:
     const int64_t *which                  # entries of the vector of all; those of the argument are at `mine`
     const Py_ssize_t *mine
     int64_t start                         # of the argument in that vector
-    const double *to
-    double *out                           # (k, m)
-    Py_ssize_t count, size, m, low, high  # of entries; size: of a batch; low, high: batches
+    const double *to                      # (turns, lines)
+    double *out                           # (turns, lines, m)
+    Py_ssize_t lines, turns, count        # count: how many lines are entries of the argument
+    Py_ssize_t size, steps, m             # of a run: entries, and steps of each
+    Py_ssize_t low, high                  # runs
     int code
 
 
 cdef void batch(void *arg, int t, int nt) noexcept nogil:
     cdef Batch *b = <Batch *>arg
-    cdef Py_ssize_t k, e, i, at, row, rows, total = b.high - b.low
+    cdef Py_ssize_t k, e, s, at, row, rows, first, turn, r, total = b.high - b.low
+    cdef Py_ssize_t each = (b.turns + b.steps - 1) // b.steps     # runs for one batch of entries
     cdef int code, j, nin = b.plan.ninputs
     cdef void **places = b.places + t * (nin + b.plan.noutputs)
     cdef double *array
     cdef int64_t rest
     for k in range(b.low + total * t // nt, b.low + total * (t + 1) // nt):
+        first, turn = k // each * b.size, k % each * b.steps
         for e in range(b.size):           # the last batch is filled with its first entry
-            at = k * b.size + (e if k * b.size + e < b.count else 0)
-            i = b.mine[at]
-            rest = b.which[i] - b.start
+            at = b.mine[first + e if first + e < b.count else 0]
+            rest = b.which[at] - b.start
             for j in range(nin - 2, 0, -1):
                 (<int64_t *>places[j])[e] = rest % b.lengths[j]
                 rest = rest // b.lengths[j]
             if nin > 1:
                 (<int64_t *>places[0])[e] = rest
-            (<double *>places[nin - 1])[e] = b.to[i]
+            array = <double *>places[nin - 1]
+            for s in range(b.steps):      # the last steps likewise
+                array[s * b.size + e] = b.to[(turn + s if turn + s < b.turns else 0) * b.lines + at]
         code = nnm_run(b.plan, <const void *const *>places, places + nin, NULL)
         if code != NNM_OK:
             b.code = code
@@ -366,34 +394,40 @@ cdef void batch(void *arg, int t, int nt) noexcept nogil:
         row = 0
         for j in range(b.plan.noutputs):
             array = <double *>places[nin + j]
-            rows = b.plan.outputs[j].nbytes // (b.size * <Py_ssize_t>sizeof(double))
-            for e in range(min(b.size, b.count - k * b.size)):
-                i = b.mine[k * b.size + e]
-                for at in range(rows):
-                    b.out[i * b.m + row + at] = array[at * b.size + e]
+            rows = b.plan.outputs[j].nbytes // (b.steps * b.size * <Py_ssize_t>sizeof(double))
+            for s in range(min(b.steps, b.turns - turn)):
+                for e in range(min(b.size, b.count - first)):
+                    at = (turn + s) * b.lines + b.mine[first + e]
+                    for r in range(rows):
+                        b.out[at * b.m + row + r] = array[(r * b.steps + s) * b.size + e]
             row += rows
 
 
 cdef class Batches:
     """Runs of a plan of batches: places of the entries, their new values -> results whose last axis is the batch.
 
-    ``lengths`` are those of the axes at which an entry of the argument is pinned.
+    ``lengths`` are those of the axes at which an entry of the argument is pinned; ``steps`` is how many values each
+    entry of a batch gets, the same step of all entries side by side.
     """
     cdef _Room room
     cdef int64_t *lengths
-    cdef readonly Py_ssize_t size, coordinates, m
+    cdef double each                      # seconds of a run, 0 when nobody knows
+    cdef readonly Py_ssize_t size, steps, coordinates, m
 
-    def __cinit__(self, object capsule, tuple lengths):
+    def __cinit__(self, object capsule, tuple lengths, Py_ssize_t steps):
         cdef const nnm_plan *plan
         cdef int i
         plan = <const nnm_plan *>PyCapsule_GetPointer(capsule, NNM_CAPSULE)
         self.room = _Room(capsule, [None] * plan.ninputs)
         if plan.ninputs < 1 or plan.inputs[plan.ninputs - 1].rank != 1 or len(lengths) != plan.ninputs - 1:
             raise ShapeError("Batches: the plan must take a coordinate for each axis, and the new values of entries.")
-        self.coordinates, self.size = plan.ninputs - 1, plan.inputs[plan.ninputs - 1].shape[0]
+        if steps < 1 or plan.inputs[plan.ninputs - 1].shape[0] % steps:
+            raise ShapeError("Batches: each entry must have the same number of new values.")
+        self.coordinates, self.steps = plan.ninputs - 1, steps
+        self.size, self.each = plan.inputs[plan.ninputs - 1].shape[0] // steps, 0
         for i in range(plan.ninputs):
-            if plan.inputs[i].nbytes != 8 * self.size or plan.inputs[i].dtype != (
-                    NNM_TYPE_INT64 if i < self.coordinates else NNM_TYPE_FLOAT64):
+            if plan.inputs[i].nbytes != 8 * self.size * (1 if i < self.coordinates else steps) or (
+                    plan.inputs[i].dtype != (NNM_TYPE_INT64 if i < self.coordinates else NNM_TYPE_FLOAT64)):
                 raise DtypeError("Batches: the plan must take coordinates as int64, and new values as float64.")
         self.lengths = <int64_t *>malloc((len(lengths) + 1) * sizeof(int64_t))
         if self.lengths is NULL:
@@ -404,56 +438,69 @@ cdef class Batches:
         for i in range(plan.noutputs):
             if plan.outputs[i].dtype != NNM_TYPE_FLOAT64 or plan.outputs[i].takes >= 0:
                 raise DtypeError("Batches: the plan must give float64.")
-            self.m += plan.outputs[i].nbytes // (8 * self.size)
+            self.m += plan.outputs[i].nbytes // (8 * self.size * steps)
 
     def __dealloc__(self):
         free(self.lengths)
 
+    @property
+    def enough(self):
+        """Whether there are arrays for as many threads as a run may have now."""
+        return self.room.asked >= min(pool.threads_get(), MOST_THREADS)
+
     def run(self, const int64_t[::1] which, const double[::1] to, int64_t start, int64_t stop, double[:, ::1] out):
         """out[k] <- results with entry which[k] as to[k], for entries from start to stop; 0, or the code of a failure.
 
-        These are the entries of the argument in the vector of all. After a failure nothing is known of any of them.
+        When there are more values than entries, these repeat. From start to stop are the entries of the argument in the
+        vector of all. After a failure nothing is known of any of them.
         """
         cdef Batch b
-        cdef double begin, each = 0
-        cdef Py_ssize_t batches, portion = 1, k
+        cdef double begin
+        cdef Py_ssize_t runs, portion = self.room.threads, k
         cdef Py_ssize_t *mine
         cdef int64_t size = 1
-        if to.shape[0] != which.shape[0] or out.shape[0] != which.shape[0] or out.shape[1] != self.m:
-            raise ShapeError(f"Batches: a value and {self.m} results for each entry.")
+        cdef int got
+        b.lines, b.turns = which.shape[0], 0
+        if b.lines > 0:
+            b.turns = to.shape[0] // b.lines
+        if to.shape[0] != b.turns * b.lines or out.shape[0] != to.shape[0] or out.shape[1] != self.m:
+            raise ShapeError(f"Batches: values for each entry, and {self.m} results for each value.")
         for k in range(self.coordinates):
             size *= self.lengths[k]
         if stop - start != size:
             raise ShapeError(f"Batches: the argument has {size} entries, got {stop - start}.")
-        if which.shape[0] == 0 or self.m == 0:
+        if to.shape[0] == 0 or self.m == 0:
             return 0
-        mine = <Py_ssize_t *>malloc(which.shape[0] * sizeof(Py_ssize_t))
+        mine = <Py_ssize_t *>malloc(b.lines * sizeof(Py_ssize_t))
         if mine is NULL:
             raise MemoryError
         try:
             b.count = 0
-            for k in range(which.shape[0]):
+            for k in range(b.lines):
                 if start <= which[k] < stop:
                     mine[b.count] = k
                     b.count += 1
-            b.plan, b.places, b.size, b.m, b.code, b.low = (
-                self.room.plan, self.room.places, self.size, self.m, 0, 0)
+            b.plan, b.places, b.size, b.steps, b.m, b.code, b.low = (
+                self.room.plan, self.room.places, self.size, self.steps, self.m, 0, 0)
             b.lengths, b.which, b.mine, b.start, b.to, b.out = (
                 self.lengths, &which[0], mine, start, &to[0], &out[0, 0])
-            batches = (b.count + self.size - 1) // self.size
-            while b.low < batches:
-                b.high = min(b.low + portion, batches)
+            runs = (b.count + b.size - 1) // b.size * ((b.turns + b.steps - 1) // b.steps)
+            while b.low < runs:
+                if self.each > 0:
+                    portion = max(<Py_ssize_t>(PORTION / self.each), self.room.threads)
+                b.high = min(b.low + portion, runs)
                 with nogil:
                     begin = pool.now()
-                    if each == 0:
+                    got = 1
+                    if self.each == 0:    # the first ones say how long one takes
                         batch(&b, 0, 1)
                     else:
-                        pool.run(batch, &b, min(self.room.threads, b.high - b.low), each * (b.high - b.low))
-                    each = max((pool.now() - begin) / (b.high - b.low), 1e-7)
+                        got = pool.run(batch, &b, min(self.room.threads, b.high - b.low), self.each * (b.high - b.low))
+                    self.each = max((pool.now() - begin) * got / (b.high - b.low), 1e-7)
                 if b.code == NNM_NO_MEMORY:
                     raise MemoryLimitError((<bytes>nnm_message(b.code)).decode())
                 PyErr_CheckSignals()
-                b.low, portion = b.high, max(<Py_ssize_t>(PORTION / each), self.room.threads)
+                b.low = b.high
         finally:
             free(mine)
         return b.code

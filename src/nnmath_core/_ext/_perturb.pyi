@@ -42,9 +42,12 @@ def moves(
 
 class Batches:
     size: int
+    steps: int
     coordinates: int
     m: int
-    def __init__(self, capsule: Any, lengths: tuple[int, ...]) -> None: ...
+    def __init__(self, capsule: Any, lengths: tuple[int, ...], steps: int) -> None: ...
+    @property
+    def enough(self) -> bool: ...
     def run(
         self,
         which: NDArray[int64],

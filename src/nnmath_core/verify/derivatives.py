@@ -84,6 +84,14 @@ class Reverse(Source):
 
     def rows(self, x: Array, weights: Array) -> Array:
         """Return W J by one sweep a row."""
+        staged = self.function.staged
+        if staged is not None:
+            found: Array = staged.rows(x, weights, lambda: self.sweeps(x, weights))
+            return found
+        return self.sweeps(x, weights)
+
+    def sweeps(self, x: Array, weights: Array) -> Array:
+        """Return it by calls of the function."""
         out, pull = vjp(traced(self.function), *self.variables.values(x))
         found = [
             self.variables.ravel(list(pull(cotangent(self.function, out, w)))) for w in weights

@@ -10,6 +10,7 @@ References: Ridders, "Accurate computation of F'(x) and F'(x) F''(x)", 1982. Mor
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,14 +21,15 @@ from nnmath_core.typing import Array
 
 RATIO = 4.0
 LEAST = 4  # steps before the first look at errors
+OWN = 1.2  # times the rounding of its smallest step: the least error of an extrapolate
 
 # line(b, t) -> values (m,) at t on line b, and the t that was reached after rounding of x. A line may have `many`:
-# (b (k,), t (k,)) -> the same of k points, (k, m) and (k,)
+# (b (n,), t (k,)) -> the same of k points, (k, m) and (k,); the lines repeat when there are more steps
 Line = Callable[[int, float], tuple[Array, float]]
 
 
 def values_on(line: Line, b: Array, t: Array) -> tuple[Array, Array]:
-    """Return the values (k, m) at steps t (k,) on lines b (k,), and the steps that were reached."""
+    """Return the values (k, m) at steps t (k,) on lines b, which repeat, and the steps that were reached."""
     many = getattr(line, "many", None)
     if many is None:
         return one_by_one(line, b, t)
@@ -37,7 +39,7 @@ def values_on(line: Line, b: Array, t: Array) -> tuple[Array, Array]:
 
 def one_by_one(line: Line, b: Array, t: Array) -> tuple[Array, Array]:
     """Return the same by a call for each point."""
-    found = [line(i, s) for i, s in zip(b.tolist(), t.tolist(), strict=True)]
+    found = [line(i, s) for i, s in zip(itertools.cycle(b.tolist()), t.tolist(), strict=False)]
     return np.array([y for y, _ in found]), np.array([s for _, s in found])
 
 
@@ -89,7 +91,7 @@ class Samples:
         steps = [self.first / RATIO**k for k in range(first, first + levels)]
         t = np.array([sign * step for step in steps for sign in (1.0, -1.0)]).repeat(n)
         if n:
-            values, reached = values_on(self.line, np.concatenate([which] * (2 * levels)), t)
+            values, reached = values_on(self.line, which, t)
         else:
             values, reached = np.empty((0, m)), t
         values, reached = values.reshape(levels, 2, n, m), reached.reshape(levels, 2, n, 1)
@@ -111,9 +113,9 @@ class Samples:
         """Size of the slopes at the largest step, (B, m)."""
         return np.asarray(np.abs(self.plus[0] - self.minus[0]) / (self.right[0] + self.left[0]))
 
-    def central(self, lines: Array | None = None) -> Estimate:
-        """The best extrapolate of central differences, on all lines or on some."""
-        return self._extrapolated(self.plus, self.minus, self.right, self.left, lines)
+    def central(self, lines: Array | None = None, into: Array | None = None) -> Estimate:
+        """The best extrapolate of central differences, on all lines or on some; the others stay in ``into``."""
+        return self._extrapolated(self.plus, self.minus, self.right, self.left, lines, into)
 
     def one_sided(self, side: int) -> Estimate:
         """The best extrapolate of differences to the right (1) or to the left (-1)."""
@@ -129,6 +131,7 @@ class Samples:
         right: list[Array],
         left: list[Array],
         lines: Array | None = None,
+        into: Array | None = None,
     ) -> Estimate:
         """Richardson's table over levels, and its entry of least estimated error for each line and output.
 
@@ -137,7 +140,7 @@ class Samples:
         entry one step before, the distance from the entry one step after beyond that one's rounding,
         and its own rounding. An accidental agreement of two entries is thus not enough.
         """
-        best = np.full((4, self.count, len(self.middle)), np.nan)
+        best = np.full((4, self.count, len(self.middle)), np.nan) if into is None else into
         active = np.ones(self.count, bool) if lines is None else lines
         noise = np.ascontiguousarray(np.atleast_2d(self.noise), np.float64)
         extrapolate(there, other, right, left, noise, active.view(np.uint8), best)
@@ -151,24 +154,29 @@ class Samples:
         return np.asarray(right - left)
 
     def until_settled(self, most: int) -> Estimate:
-        """Take smaller steps until rounding outweighs the best error found, on each line."""
+        """Take smaller steps until no smaller one can lower the best error found, on each line.
+
+        What a step brings in carries its rounding, so the error of all that is made with it is known from below before
+        it is taken. The best entry must have been seen beside one of a smaller step, unless the rounding of the step
+        that it has itself outweighs its error. A line keeps the estimate with which it ended.
+        """
         active = np.ones(self.count, bool)
         early = min(LEAST, most) - len(self.plus)
-        if early > 1:
-            self.advance(active, early - 1)
+        if early > 0:
+            self.advance(active, early)
+        found = np.full((4, self.count, len(self.middle)), np.nan)
+        best = self.central(active, found)
         with np.errstate(divide="ignore", invalid="ignore"):
-            while len(self.plus) < most and active.any():
-                self.advance(active)
-                if len(self.plus) < LEAST:
-                    continue
-                best = self.central(active)
+            while len(self.plus) < most:
                 width = self.right[-1] + self.left[-1]
-                spent = 2 * self.noise / width > 4 * best.error  # false where a line has ended
-                every = bool(active.all())
-                active &= ~(spent.all(axis=1) | (width[:, 0] <= 0))
-                if every and not active.any():
-                    return best
-        return self.central()
+                rounding = 2 * self.noise / width
+                spent = rounding > np.where(best.step > width, 1 / (OWN * RATIO), 4) * best.error
+                active &= ~(spent.all(axis=1) | (width[:, 0] <= 0))  # not spent: without a value
+                if not active.any():
+                    break
+                self.advance(active)
+                self.central(active, found)
+        return best
 
 
 def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:
@@ -190,4 +198,4 @@ def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:
         if not np.isnan(found).any():
             break
         spacing *= growth
-    return np.asarray(np.maximum(np.nan_to_num(found), eps * np.abs(middle)))
+    return np.asarray(np.maximum(np.where(np.isnan(found), 0.0, found), eps * np.abs(middle)))

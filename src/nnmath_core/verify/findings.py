@@ -85,12 +85,13 @@ class Findings:
         beside: Compared | None = None,
     ) -> None:
         """Count what is not decided, and record some of it, with the differences of ``beside``."""
+        if not where.any():
+            return
         other = beside or c
         for b, r in np.argwhere(where)[:NAMED].tolist():
             numbers = float(other.expected[b, r]), float(other.error[b, r]), float(other.step[b, r])
             self._record(c, names, b, r, Verdict(cause, *numbers), hint)
-        if where.any():
-            self.counts[cause] += int(where.sum())
+        self.counts[cause] += int(where.sum())
 
     def _judge(self, c: Compared, names: Names, order: list[tuple[int, ...]], ratio: Array) -> None:
         """Examine suspects, worst first, and count the rest with them."""
@@ -149,6 +150,8 @@ class Findings:
 
         A derivative that is itself nothing but rounding is as good as zero.
         """
+        if not c.blind.any():
+            return
         where = np.argwhere(c.blind & ~c.unsettled)
         if not len(where):
             return

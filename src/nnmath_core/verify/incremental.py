@@ -13,8 +13,9 @@ follows pins through the equations:
 - reshapes, transposes and broadcasts carry pins to where their axes go;
 - anything else gets whole arrays, in which what moves is put in its place, and runs as under `vmap`.
 
-The batch of entries is the last axis of every moving value, so that one operation runs along many entries. What stays
-is computed once, by `Plan.freeze`. Nothing here knows a model. Results are those of the program up to the rounding of
+The last two axes of every moving value are the steps of an entry and the batch of entries, so that one operation runs
+along many entries, and what stays is brought to their places once for several steps. It is computed once, too, by
+`Plan.freeze`. Nothing here knows a model. Results are those of the program up to the rounding of
 its sums: what is added to a sum is the difference of its parts.
 """
 
@@ -45,7 +46,7 @@ def pins_of(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(a for a, n in enumerate(shape) if n != 1)
 
 
-def moved(program: Program, leaf: int, batch: int) -> Callable[..., Any]:
+def moved(program: Program, leaf: int, batch: int, steps: int) -> Callable[..., Any]:
     """The program as a function of entries of one argument.
 
     Parameters
@@ -56,12 +57,14 @@ def moved(program: Program, leaf: int, batch: int) -> Callable[..., Any]:
         Position of the argument.
     batch : int
         How many entries at a time.
+    steps : int
+        How many values of each.
 
     Returns
     -------
     callable
         ``(point, where, new) -> outputs``: the list of all arguments; for each of `pins_of` the argument the indices
-        (batch,); the new values (batch,). The outputs have the batch as their last axis.
+        (batch,); the new values (steps * batch,). The outputs have such an axis as their last.
     """
 
     def of_entries(point: list[Any], where: list[Any], new: Any) -> tuple[Any, ...]:
@@ -70,7 +73,7 @@ def moved(program: Program, leaf: int, batch: int) -> Callable[..., Any]:
         for e in program.equations:
             made = _applied(e, [still[x] if isinstance(x, Var) else x for x in e.operands])
             still.update(zip(e.outputs, made, strict=True))
-        follower = _Follower(still, where, batch)
+        follower = _Follower(still, where, (steps, batch))
         follower.start(program.inputs[leaf], new)
         for e in program.equations:
             follower.follow(e)
@@ -87,7 +90,7 @@ def _applied(e: Equation, operands: list[Any]) -> tuple[Any, ...]:
 
 @dataclass
 class _Moving:
-    """A value that moves: pinned axes with the coordinates they are pinned at, and entries (..., batch).
+    """A value that moves: pinned axes with the coordinates they are pinned at, and entries (..., steps, batch).
 
     Where ``value`` is None, it is what the value was and ``by``.
     """
@@ -106,14 +109,14 @@ class _Moving:
 class _Follower:
     """The moving values of a program, equation by equation."""
 
-    def __init__(self, still: dict[Any, Any], where: list[Any], batch: int) -> None:
-        self.still, self.where, self.batch = still, where, batch
+    def __init__(self, still: dict[Any, Any], where: list[Any], tail: tuple[int, int]) -> None:
+        self.still, self.where, self.tail = still, where, tail
         self.moving: dict[Any, _Moving] = {}
 
     def start(self, v: Var, new: Any) -> None:
         """Let an argument have new entries."""
         pins = {a: k for k, a in enumerate(pins_of(v.shape))}
-        self.moving[v] = _Moving(pins, np.reshape(new, (*[1] * len(v.shape), self.batch)))
+        self.moving[v] = _Moving(pins, np.reshape(new, (*[1] * len(v.shape), *self.tail)))
 
     def follow(self, e: Equation) -> None:
         """Find what of an equation moves."""
@@ -139,10 +142,10 @@ class _Follower:
 
     # ------------------------------------------------------------------------------------------ parts
     def taken(self, x: Any, pins: dict[int, int]) -> Any:
-        """What stays of a value at the places of pins: (..., batch), or (..., 1) without pins."""
+        """What stays of a value at the places of pins: (..., 1, batch), or (..., 1, 1) without pins."""
         shape = shape_of(x)
         if not pins:
-            return np.reshape(x, (*shape, 1))
+            return np.reshape(x, (*shape, 1, 1))
         axes, rest = sorted(pins), [a for a in range(len(shape)) if a not in pins]
         index = self.where[pins[axes[0]]]
         for a in axes[1:]:
@@ -152,7 +155,8 @@ class _Follower:
             np.transpose(x, [*rest, *axes]), (*lengths, math.prod(shape[a] for a in axes))
         )
         got = take(flat, index, axis=-1)
-        return np.reshape(got, (*[1 if a in pins else n for a, n in enumerate(shape)], self.batch))
+        left = [1 if a in pins else n for a, n in enumerate(shape)]
+        return np.reshape(got, (*left, 1, self.tail[1]))
 
     def loose(self, v: Var, axes: Sequence[int]) -> _Moving:
         """A moving value without its pins at some axes: whole along them."""
@@ -166,7 +170,7 @@ class _Follower:
         here: Any = None
         for a in gone:
             places = np.arange(v.shape[a]).reshape(
-                [-1 if b == a else 1 for b in range(len(v.shape) + 1)]
+                [-1 if b == a else 1 for b in range(len(v.shape) + 2)]
             )
             at = places == self.where[m.pins[a]]
             here = at if here is None else here & at
@@ -185,8 +189,14 @@ class _Follower:
             value = self.loose(x, range(len(shape))).value
         else:
             shape = shape_of(x)
-            value = np.reshape(self.still[x] if isinstance(x, Var) else np.asarray(x), (*shape, 1))
-        return np.broadcast_to(value, (*shape, self.batch))
+            still = self.still[x] if isinstance(x, Var) else np.asarray(x)
+            value = np.reshape(still, (*shape, 1, 1))
+        return self._joined(value, shape)
+
+    def _joined(self, value: Any, shape: Sequence[int]) -> Any:
+        """A value without pins, of full length, whose last axis is the batch with all steps."""
+        full = np.broadcast_to(value, (*shape, *self.tail))
+        return np.reshape(full, (*shape, math.prod(self.tail)))
 
     # ------------------------------------------------------------------------------------------ rules
     def _elementwise(self, e: Equation, on: list[Any]) -> _Moving:
@@ -244,16 +254,17 @@ class _Follower:
     def _product(
         self, x: Any, mine: str, y: Any, theirs: str, out: str, pinned: set[str], both: bool
     ) -> Any:
-        """The contraction of x (..., batch) and y, with the batch too if ``both``."""
+        """The contraction of x (..., steps, batch) and y, with the batch too if ``both``."""
         if any(c not in out and c not in pinned for c in mine + theirs):
-            z = next(
-                c
-                for c in map(chr, itertools.count(97))
-                if c.isalpha() and c not in mine + theirs + out
-            )
-            return contract(x, y, spec=(mine + z, theirs + z if both else theirs, out + z))
+            free = (c for c in map(chr, itertools.count(97)) if c.isalpha())
+            new = itertools.islice((c for c in free if c not in mine + theirs + out), 2)
+            s, z = new
+            if both:
+                shape = shape_of(y)
+                y, theirs = np.reshape(y, (*shape[:-2], shape[-1])), theirs + z
+            return contract(x, y, spec=(mine + s + z, theirs, out + s + z))
         return _spread(x, mine, out) * _spread(
-            y if both else np.reshape(y, (*shape_of(y), 1)), theirs, out
+            y if both else np.reshape(y, (*shape_of(y), 1, 1)), theirs, out
         )
 
     def _sum(self, e: Equation, m: _Moving) -> _Moving:
@@ -266,7 +277,7 @@ class _Follower:
         long = tuple(a for a in axes if a not in m.pins)
         if long:
             x = e.primitive(x, axis=long, keepdims=True)
-        x = np.reshape(x, (*[1 if a in pins else n for a, n in enumerate(out.shape)], self.batch))
+        x = np.reshape(x, (*[1 if a in pins else n for a, n in enumerate(out.shape)], *self.tail))
         return _Moving(pins, None, x) if by else _Moving(pins, x)
 
     def _along(self, e: Equation, m: _Moving) -> list[_Moving] | None:
@@ -296,12 +307,12 @@ class _Follower:
             m = self.loose(v, [a for a in m.pins if a not in places])
         pins = {places[a]: k for a, k in m.pins.items()}
         shape = [1 if a in pins else n for a, n in enumerate(out.shape)]
-        return m.mapped(pins, lambda x: np.reshape(x, (*shape, self.batch)))
+        return m.mapped(pins, lambda x: np.reshape(x, (*shape, *self.tail)))
 
     def _transpose(self, e: Equation, m: _Moving) -> _Moving:
         axes = e.params["axes"]
         pins = {axes.index(a): k for a, k in m.pins.items()}
-        return m.mapped(pins, lambda x: np.transpose(x, (*axes, len(axes))))
+        return m.mapped(pins, lambda x: np.transpose(x, (*axes, len(axes), len(axes) + 1)))
 
     def _broadcast(self, e: Equation, m: _Moving) -> _Moving:
         shape = e.outputs[0].shape
@@ -310,7 +321,7 @@ class _Follower:
     def _broadcast_to(self, m: _Moving, more: int, shape: Sequence[int]) -> _Moving:
         """The same with ``more`` axes in front, and of a shape."""
         pins = {a + more: k for a, k in m.pins.items()}
-        full = (*[1 if a in pins else n for a, n in enumerate(shape)], self.batch)
+        full = (*[1 if a in pins else n for a, n in enumerate(shape)], *self.tail)
 
         def wider(x: Any) -> Any:
             return np.broadcast_to(np.reshape(x, (*[1] * more, *shape_of(x))), full)
@@ -327,7 +338,7 @@ class _Follower:
         for x, v in zip(e.operands, on, strict=True):
             if v is not None:
                 value = self.loose(v, range(len(v.shape))).value
-                operands.append(np.broadcast_to(value, (*v.shape, self.batch)))
+                operands.append(self._joined(value, v.shape))
             else:
                 operands.append(self.still[x] if isinstance(x, Var) else x)
         moving = [k for k, v in enumerate(on) if v is not None]
@@ -339,7 +350,7 @@ class _Follower:
             return _applied(e, full)
 
         made = vmap(run, in_axes=-1, out_axes=-1)(*[operands[k] for k in moving])
-        return [_Moving({}, y) for y in made]
+        return [_Moving({}, np.reshape(y, (*shape_of(y)[:-1], *self.tail))) for y in made]
 
 
 _VIEWS: dict[str, Callable[[_Follower, Equation, _Moving], _Moving]] = {
@@ -351,12 +362,12 @@ _VIEWS: dict[str, Callable[[_Follower, Equation, _Moving], _Moving]] = {
 
 
 def _spread(x: Any, labels: str, out: str) -> Any:
-    """An array whose axes are labelled, and the batch, with axes as the output's; those that it lacks have length 1."""
-    shape = shape_of(x)
+    """An array of labelled axes, steps and batch, with axes as the output's; those that it lacks have length 1."""
+    shape, n = shape_of(x), len(labels)
     order = [labels.index(c) for c in out if c in labels]
     gone = [a for a, c in enumerate(labels) if c not in out]  # pinned: of length 1
-    x = np.transpose(x, (*order, *gone, len(labels)))
-    return np.reshape(x, (*[shape[labels.index(c)] if c in labels else 1 for c in out], shape[-1]))
+    x = np.transpose(x, (*order, *gone, n, n + 1))
+    return np.reshape(x, (*[shape[labels.index(c)] if c in labels else 1 for c in out], *shape[n:]))
 
 
 def _same_axes(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnmath_core._ext._perturb import moves
 from nnmath_core.typing import Array
-from nnmath_core.verify.differences import Estimate, Line, Samples, noise_of, one_by_one
+from nnmath_core.verify.differences import LEAST, Estimate, Line, Samples, noise_of, one_by_one
 from nnmath_core.verify.staged import Staged
 from nnmath_core.verify.variables import Variables
 
@@ -99,7 +99,7 @@ class Nearby:
     def along_directions(self, d: Array) -> tuple[Estimate, Samples]:
         """Return the best derivatives along the rows of ``d`` (B, n), and their table."""
         table = self.samples(self.directions(d), len(d))
-        table.advance(np.ones(len(d), bool))
+        table.advance(np.ones(len(d), bool), LEAST)
         table.noise = self.with_rounded_steps(table)
         return table.until_settled(STEPS), table
 
@@ -130,11 +130,11 @@ class _Entries:
         return near.at(z), (z[i] - near.x[i]) / near.unit[i]
 
     def many(self, b: Array, t: Array) -> tuple[Array, Array]:
-        """Return values and steps of many points."""
+        """Return values and steps of many points; the lines repeat when there are more steps."""
         near = self.near
         if near.staged is None:
             return one_by_one(self, b, t)
-        which, to, reached = np.empty(len(b), np.int64), np.empty(len(b)), np.empty(len(b))
+        which, to, reached = np.empty(len(b), np.int64), np.empty(len(t)), np.empty(len(t))
         single = near.variables.single
         moves(near.x, near.unit, self.which, b, t, single, which, to, reached)
         return near.staged.entries(near.x, which, to), reached
@@ -153,7 +153,7 @@ class _Directions:
         return near.at(near.variables.snap(near.x + t * self.unit * self.d[b])), t
 
     def many(self, b: Array, t: Array) -> tuple[Array, Array]:
-        """Return values and steps of many points."""
+        """Return values and steps of many points; the lines repeat when there are more steps."""
         near = self.near
         if near.staged is None:
             return one_by_one(self, b, t)

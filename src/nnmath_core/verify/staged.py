@@ -2,7 +2,8 @@
 
 A function that `nm.compile` has made brings its Plan; of another one the check makes a Plan for itself, when enough
 values are wanted to pay for it. What cannot be recorded, has operations in Python, or gives other values than the
-function itself, is evaluated by calls.
+function itself, is evaluated by calls. So is the gradient, until a compiled function has been checked so often that a
+Plan of the sweep has paid for itself.
 
 Single entries of an argument move through a second Plan, where that is cheaper by the cost that is computed: what does
 not depend on the argument is frozen, and of the rest only what moves is computed (`nnmath_core.verify.incremental`).
@@ -12,6 +13,8 @@ Both stay with the compiled function, for its next check.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,9 +22,13 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import dtype_of, shape_of
 from nnmath_core._ext._perturb import Batches, Points, failure
+from nnmath_core._ext._plan import execute
+from nnmath_core._ext._tree import flatten, unflatten
+from nnmath_core.autodiff.transforms import vjp
 from nnmath_core.device import CPU, device_of
 from nnmath_core.program.compiled import Compiled, compile
 from nnmath_core.program.cost import program_cost
+from nnmath_core.program.lower_cpu import lower
 from nnmath_core.program.plan import FrozenPlan, Plan
 from nnmath_core.typing import Array
 from nnmath_core.verify.behaviour import varying
@@ -37,7 +44,11 @@ EACH = 16
 RECORDING = 1e-3
 """Seconds that one equation takes to be recorded, simplified and lowered, about."""
 LARGEST, LEAST, MOST = 1 << 16, 64, 256
-"""Entries of the largest moving value of a batch, and the sizes of batches."""
+"""Numbers in the largest moving value of a batch, and the sizes of batches."""
+STEPS = 4
+"""Values of one entry in a batch: what is gathered for it serves them all."""
+SHORT = 1e-4
+"""Seconds of a Plan that does not share its runs."""
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 _known: WeakKeyDictionary[Plan, _Known] = WeakKeyDictionary()
@@ -56,6 +67,19 @@ class _Known:
         self.refused: set[int] = set()
         self.spent: dict[int, float] = {}
         self.free: dict[int, list[_Entries]] = {}
+        self.alone: Any = None
+        self.swept = 0.0  # seconds of reverse sweeps
+        self.pullback: Plan | None = None
+        self.pulls = True
+
+    def capsule(self, plan: Plan) -> Any:
+        """The Plan for C; on one thread where a run is too short to be shared, since the threads have points each."""
+        if self.seconds > SHORT:
+            return plan.capsule
+        if self.alone is None:
+            lowered = lower(plan.program, deterministic=plan.deterministic, threads=1)
+            self.alone = lowered.executable.capsule()
+        return self.alone
 
 
 class _Entries:
@@ -66,9 +90,11 @@ class _Entries:
         shape = program.inputs[leaf].shape
         size, plan_of = MOST, None
         for _ in range(2):  # the size of a batch, once the largest value is known
-            where = [np.zeros(size, np.int64) for _ in pins_of(shape)]
-            plan_of = compile(moved(program, leaf, size)).plan(point, where, np.zeros(size))
-            largest = max(map(math.prod, _moving(plan_of, size)), default=1) // size
+            some = size // STEPS
+            where = [np.zeros(some, np.int64) for _ in pins_of(shape)]
+            of_entries = moved(program, leaf, some, STEPS)
+            plan_of = compile(of_entries).plan(point, where, np.zeros(size))
+            largest = max(map(math.prod, _moving(plan_of, some)), default=1) // size
             fit = MOST
             while fit > LEAST and fit * largest > LARGEST:
                 fit //= 2
@@ -77,16 +103,27 @@ class _Entries:
             size = fit
         assert plan_of is not None
         self.frozen: FrozenPlan = plan_of.freeze({0: point})
-        self.batches = Batches(self.frozen.plan.capsule, tuple(shape[a] for a in pins_of(shape)))
+        self.lengths = tuple(shape[a] for a in pins_of(shape))
+        # threads have runs of their own: one that shared itself would find the pool taken, or make it rest
+        self.once = lower(self.frozen.once.program, threads=1).executable
+        self.capsule = lower(self.frozen.plan.program, threads=1).executable.capsule()
+        self.batches = Batches(self.capsule, self.lengths, STEPS)
         self.seconds = program_cost(self.frozen.plan.program.equations).seconds / size
         self.at: Array | None = None
         self.sound = True
         self.serves = self.frozen.plan.cost.host == 0
 
+    def ready(self) -> _Entries:
+        """Itself, with arrays for the threads of today."""
+        if not self.batches.enough:
+            self.batches = Batches(self.capsule, self.lengths, STEPS)
+        return self
+
     def move_to(self, x: Array, point: list[Any]) -> None:
         """Freeze at a point. It is sound where all that is frozen is finite, so that differences can be added to it."""
-        self.frozen.update({0: point})
-        kept = self.frozen.residuals
+        kept = list(self.frozen.residuals)
+        if execute(self.once, point, kept) is None:  # of other kinds than those of the plan
+            self.frozen.update({0: point})
         self.sound = all(np.isfinite(a).all() for a in kept if a.dtype.kind in "fc")
         self.at = x
 
@@ -129,8 +166,10 @@ class Staged:
         ]
         moving = set(order)
         fixed = [None if i in moving else x for i, x in enumerate(self.leaves)]
-        self.points = Points(plan.capsule, fixed, order, wanted)
         self.known = _known[plan]
+        self.points = Points(self.known.capsule(plan), fixed, order, wanted)
+        self.wide = self.variables.wide
+        self.wanted = wanted
         self.entries_of: dict[int, _Entries] = {}
         self.failure: Exception | None = None
         whole = wanted == list(range(len(plan.program.outputs)))
@@ -151,7 +190,7 @@ class Staged:
         return value
 
     def along(self, x: Array, unit: Array, d: Array, rows: Array, t: Array) -> Array:
-        """Return the values (k, m) at ``x + t[k] unit d[rows[k]]``."""
+        """Return the values (k, m) at ``x + t[k] unit d[rows[k]]``; the rows repeat when there are more steps."""
         out = np.empty((len(t), self.function.size))
         self.function.calls += len(t)
         d, rows = np.ascontiguousarray(d), np.ascontiguousarray(rows)
@@ -159,7 +198,7 @@ class Staged:
         return out
 
     def entries(self, x: Array, which: Array, to: Array) -> Array:
-        """Return the values (k, m) at ``x`` with entry ``which[k]`` as ``to[k]``."""
+        """Return the values (k, m) at ``x`` with entry ``which[k]`` as ``to[k]``; the entries repeat, likewise."""
         out = np.empty((len(to), self.function.size))
         self.function.calls += len(to)
         if not self.by_entries:
@@ -173,10 +212,70 @@ class Staged:
                 mine = (which >= starts[k]) & (which < starts[k + 1])
                 left = mine if left is None else left | mine
         if left is not None and left.any():
-            rest = np.empty((int(np.count_nonzero(left)), self.function.size))
-            self._failed(self.points.entries(x, which[left], to[left], rest))
-            out[left] = rest
+            some, n = which[left], len(which)
+            rest = np.empty((len(some) * (len(to) // n), self.function.size))
+            self._failed(self.points.entries(x, some, to.reshape(-1, n)[:, left].ravel(), rest))
+            out.reshape(-1, n, out.shape[1])[:, left] = rest.reshape(-1, len(some), out.shape[1])
         return out
+
+    def rows(self, x: Array, weights: Array, sweeps: Callable[[], Array]) -> Array:
+        """Return W J by a Plan of the pullback of a compiled function, or by ``sweeps`` until it pays to make one."""
+        known, variables = self.known, self.variables
+        if known.pullback is None and known.pulls and self._pays():
+            try:
+                known.pullback = self._pullback(x)
+                known.pulls = known.pullback.cost.host == 0
+            except Exception:  # a rule of the user's that cannot be recorded
+                known.pulls = False
+        if known.pullback is None or not known.pulls or variables.wide != self.wide:
+            begin = time.perf_counter()
+            found = sweeps()
+            known.swept += time.perf_counter() - begin
+            return found
+        self.function.calls += 1
+        point, found = self._point(x), np.empty((len(weights), variables.size))
+        for w, row in zip(weights, found, strict=True):
+            parts = known.pullback.execute([*point, *self._cotangents(w)])
+            for place, part in zip(variables.slices(), parts, strict=True):
+                row[place] = np.ravel(part)
+        return found
+
+    def _pays(self) -> bool:
+        """Whether sweeps have taken as long as it takes to make a Plan of one, which has three times the equations."""
+        f = self.function.f
+        plain = isinstance(f, Compiled) and not f._static and not f._static_names
+        equations = len(self.plan.program.equations)
+        return plain and self.known.swept > 3 * RECORDING * equations
+
+    def _cotangents(self, w: Array) -> list[Any]:
+        function = self.function
+        bounds = zip(function.starts[:-1], function.starts[1:], strict=True)
+        return [
+            w[a:b].astype(d).reshape(s)
+            for (a, b), d, s in zip(bounds, function.dtypes, function.shapes, strict=True)
+        ]
+
+    def _pullback(self, x: Array) -> Plan:
+        """The Plan of (arguments, cotangents) -> gradients by the variables; it does not keep the function."""
+        compiled, order, wanted = self.function.f, self.order, self.wanted
+        assert isinstance(compiled, Compiled)
+        f = compiled.f
+        in_def = self.plan.program.in_def
+
+        def of_leaves(leaves: list[Any], w: list[Any]) -> tuple[Any, ...]:
+            def outputs(*moving: Any) -> tuple[Any, ...]:
+                full = list(leaves)
+                for i, v in zip(order, moving, strict=True):
+                    full[i] = v
+                args, kwargs = unflatten(in_def, full)
+                made = flatten(f(*args, **kwargs))[0]
+                return tuple(made[i] for i in wanted)
+
+            found: tuple[Any, ...] = vjp(outputs, *[leaves[i] for i in order])[1](tuple(w))
+            return found
+
+        w = self._cotangents(np.ones(self.function.size))
+        return compile(of_leaves).plan(self._point(x), w)
 
     def _failed(self, code: int) -> None:
         """Remember that the function has no value somewhere."""
@@ -185,11 +284,11 @@ class Staged:
 
     def _point(self, x: Array) -> list[Any]:
         point: list[Any] = list(self.leaves)
-        weak = self.plan.program.inputs
+        inputs = self.plan.program.inputs
         for i, part in zip(self.order, self.variables.slices(), strict=True):
-            leaf: Any = x[part].reshape(weak[i].shape)
-            point[i] = float(leaf) if weak[i].weak else leaf
-        return point
+            point[i] = x[part].astype(inputs[i].dtype, copy=False).reshape(inputs[i].shape)
+        # numbers of Python stay weak
+        return [a.item() if v.weak else a for a, v in zip(point, inputs, strict=True)]
 
     def _entries(self, k: int, x: Array, which: Array) -> _Entries | None:
         """What runs entries of variable k around a point; None where whole evaluations are as good."""
@@ -216,7 +315,7 @@ class Staged:
         known = self.known
         free = known.free.get(leaf)
         if free:
-            return free.pop()
+            return free.pop().ready()
         known.spent[leaf] = known.spent.get(leaf, 0.0) + 2 * count * known.seconds
         if known.spent[leaf] < RECORDING * len(self.plan.program.equations):
             return None

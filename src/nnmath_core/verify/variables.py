@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from nnmath_core.device import CPU, backend_for, device_of
 from nnmath_core.errors import DomainError, DtypeError, ShapeError, TraceError, TreeError
 from nnmath_core.typing import Array, Tree
 
+SINGLE, DOUBLE = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 _FIXED = (bool, int, str, bytes, np.bool_, np.integer, np.str_, type(None))
 
 
@@ -65,8 +67,12 @@ class Variables:
         self.kinds = [float if type(v) is float else type(v) for v in values]
         self.devices = [device_of(v) for v in values]
         self.sizes = [math.prod(s) for s in self.shapes]
-        self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(int)
-        self.size = int(self.starts[-1])
+        ends = list(itertools.accumulate(self.sizes, initial=0))
+        self.starts = np.array(ends, int)
+        self.size = ends[-1]
+        self.narrow = any(d == np.float32 for d in self.dtypes)
+        """Whether a variable is float32."""
+        self._slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.start = self.ravel(values)
         self.wide = False
 
@@ -80,18 +86,13 @@ class Variables:
         return out
 
     @property
-    def narrow(self) -> bool:
-        """Whether a variable is float32."""
-        return any(d == np.float32 for d in self.dtypes)
-
-    @property
     def eps(self) -> float:
         """Spacing of the coarsest dtype in which variables are passed."""
-        return float(np.finfo(np.float32 if self.narrow and not self.wide else np.float64).eps)
+        return SINGLE if self.narrow and not self.wide else DOUBLE
 
     def slices(self) -> list[slice]:
         """The part of the vector of each leaf."""
-        return [slice(a, b) for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+        return self._slices
 
     def ravel(self, values: list[Any]) -> Array:
         """Return values of the variables as one float64 vector on the host."""
@@ -252,7 +253,7 @@ class VectorFunction:
         self.all_shapes = [np.shape(v) for v in leaves]
         self.shapes = [self.all_shapes[i] for i in self.which]
         self.sizes = [math.prod(s) for s in self.shapes]
-        self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(int)
+        self.starts = np.array(list(itertools.accumulate(self.sizes, initial=0)), int)
         self.size = int(self.starts[-1])
         self.dtypes = [np.dtype(getattr(leaves[i], "dtype", np.float64)) for i in self.which]
         eps = [np.full(n, np.finfo(d).eps) for n, d in zip(self.sizes, self.dtypes, strict=True)]
