@@ -75,7 +75,7 @@ for projected, family_name in ((False, "gradient_check"), (True, "projected_chec
 
 OPTIONS = {"widths": (64, 32, 10), "batch": 16, "activation": "tanh"}
 TINY = {"widths": (4, 3, 2), "batch": 3}
-NOTE = "the check finds its own steps, ten values and more for each entry; JAX's loop takes two and compares nothing"
+NOTE = "the check finds its own steps, eight values and more for each entry; JAX's loop takes two and compares nothing"
 
 row(
     "gradient-check",
