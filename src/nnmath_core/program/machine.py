@@ -41,6 +41,10 @@ CHUNKS = 8
 """Parts of the rows that are accumulated apart, whatever the number of threads."""
 SHARED = 1 << 15
 """Entries from which work is cut into parts."""
+WIDE, TALL = 512, 1024
+"""Columns from which, and rows up to which, sums over rows are shared by columns."""
+HEAVY = 1 << 14
+"""Plain operations from which rows are accumulated apart, too."""
 SHORTEST_PART, LONGEST_PART = 1 << 11, 1 << 14
 """Entries of the parts in which a sum of all entries is made."""
 
@@ -476,9 +480,20 @@ class _Writer:
         self.chunks = 1
         if not self.group_rows or self.kept > 1:
             return
-        if self.group_rows * self.cols >= SHARED and self.group_rows >= 8 * CHUNKS:
+        if self.cols >= WIDE and self.group_rows <= TALL and not self._along():
+            return  # threads share the columns
+        entries = self.group_rows * self.cols
+        cost = sum(m.step.object.loop.cost for m in self.g.members if m.folded is None)
+        large = entries >= SHARED and self.group_rows >= 8 * CHUNKS
+        if large or (entries * cost >= HEAVY and self.group_rows >= 4 * CHUNKS):
             self.chunks = CHUNKS
             self.group_rows = -(-self.group_rows // CHUNKS)
+
+    def _along(self) -> bool:
+        """Whether a row belongs to one thread; values that are not made along it nor written all threads compute."""
+        return any(
+            self._is_row(m) and (m.folded is not None or m in self.written) for m in self.g.members
+        )
 
     def _accumulated(self, m: Node, fold: Fold) -> Moving:
         """The register into which rows are folded; it is cleared at the beginning of each group."""
@@ -573,12 +588,8 @@ class _Writer:
         for k, f in enumerate(numbered):
             f.number = len(views) + k
         rows = math.prod(self.row_space)
-        # values of a row that are not made along it and not written are computed by every thread
-        along = any(
-            self._is_row(m) and (m.folded is not None or m in self.written) for m in self.g.members
-        )
         split, quantum = 0, 1
-        either = not along and self.chunks == 1
+        either = not self._along() and self.chunks == 1
         if either:
             if self.group_rows or rows < 4 * b.threads or self.cols * 4 > SHARED:
                 split, quantum = 1, 64
@@ -590,20 +601,7 @@ class _Writer:
             len(self.row_space), self.cols, rows, block, batch, self.group_rows, split, quantum, thread_bytes,
             len(views), len(numbered), len(self.phases), *self.row_space,
         ]  # fmt: skip
-        shift = len(self.reads)
-        for v in views:
-            ref = v.ref + shift if v.ref >= 0 else -1 - v.ref
-            ints += [0 if v.own else ref, v.offset, int(v.own), v.stride, v.group, *v.axes]
-        ints += fixed
-        for p in self.phases:
-            used = dict.fromkeys(a for op in p.block for a in op.args)
-            moving = [a.number for a in used if isinstance(a, Moving)]
-            of_rows = [a.number for a in used if isinstance(a, Fixed) and not a.block]
-            ints += [len(p.block), len(p.row), len(moving), len(of_rows), *moving, *of_rows]
-            for op in (*p.block, *p.row):
-                ints += [op.loop.address, op.loop.data, len(op.args)]
-                for a, s in zip(op.args, op.strides, strict=True):
-                    ints += [a.number, s]
+        ints += places.encoded(views, fixed, self.phases, len(self.reads))
         b.scratch(thread_bytes * b.threads)
         alone = len(self.phases) <= PROLOGUE + 2 and not self.phases[0].block
         names = [m.step.note for m in self.g.members]

@@ -11,7 +11,7 @@ import numpy as np
 from nnmath_core.program.builder import View
 from nnmath_core.program.native import Operation
 
-__all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "ahead", "allocate", "in_place"]
+__all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "ahead", "allocate", "encoded", "in_place"]
 
 
 FAR = 1 << 21
@@ -195,3 +195,24 @@ def in_place(
             ):  # fmt: skip
                 pairs.append((a.ref, -1 - c.ref))
     return pairs
+
+
+def encoded(
+    views: Sequence[Moving], fixed: Sequence[int], phases: Sequence[Phase], reads: int
+) -> list[int]:
+    """Views, other places and phases, all numbered, as `machine.c` reads them behind its header."""
+    ints: list[int] = []
+    for v in views:
+        ref = v.ref + reads if v.ref >= 0 else -1 - v.ref
+        ints += [0 if v.own else ref, v.offset, int(v.own), v.stride, v.group, *v.axes]
+    ints += fixed
+    for p in phases:
+        used = dict.fromkeys(a for op in p.block for a in op.args)
+        moving = [a.number for a in used if isinstance(a, Moving)]
+        of_rows = [a.number for a in used if isinstance(a, Fixed) and not a.block]
+        ints += [len(p.block), len(p.row), len(moving), len(of_rows), *moving, *of_rows]
+        for op in (*p.block, *p.row):
+            ints += [op.loop.address, op.loop.data, len(op.args)]
+            for a, s in zip(op.args, op.strides, strict=True):
+                ints += [a.number, s]
+    return ints
