@@ -241,11 +241,11 @@ class Staged:
         return found
 
     def _pays(self) -> bool:
-        """Whether sweeps have taken as long as it takes to make a Plan of one, which has three times the equations."""
+        """Whether sweeps have taken as long as it takes to make a Plan of one, which has twice the equations."""
         f = self.function.f
         plain = isinstance(f, Compiled) and not f._static and not f._static_names
         equations = len(self.plan.program.equations)
-        return plain and self.known.swept > 3 * RECORDING * equations
+        return plain and self.known.swept > 2 * RECORDING * equations
 
     def _cotangents(self, w: Array) -> list[Any]:
         function = self.function
