@@ -25,6 +25,7 @@ HOST_ONLY = {
     "elementwise": "small arrays on the host; device arrays go through CuPy's ufuncs",
     "vector": "the loops of Plans, which run on the host; device arrays go through CuPy's ufuncs",
     "linalg": "A^T A x in one pass over rows; on a device two products by cuBLAS",
+    "attention": "rows of scores in Plans; a device runs the blocks of queries as they are defined",
     "gemm": "the products of Plans, which run on the host; device arrays go through cuBLAS",
 }
 

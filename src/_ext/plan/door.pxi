@@ -354,7 +354,7 @@ cdef class Door:
                 return NotImplemented
         if plan.donates and not plan.may_take(leaves):
             return NotImplemented
-        results = plan.run(leaves, None, 1)
+        results = plan.run(leaves, None, 0)
         if results is None:
             return NotImplemented
         return results[0] if plan.one else unflatten(plan.out_def, results)
@@ -377,4 +377,4 @@ cdef class Door:
 
 def execute(Executable plan, list leaves, list given=None):
     """The results of a plan for these leaves, as a list; None when they are not what it was made for."""
-    return plan.run(leaves, given, 1)
+    return plan.run(leaves, given, 0)

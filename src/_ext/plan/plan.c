@@ -153,7 +153,8 @@ static void walk(void *arg, int t, int nt)
     nnm_walk(frame, t, nt);
 }
 
-/* A short program learns now and then how long it takes alone, after its first run. */
+/* A short program learns now and then how long it takes alone, after its first run: whether it is worth sharing is then
+ * known better than from its operations. */
 static const double SHORT = 20e-3;
 enum { AGAIN = 1024 };
 
@@ -177,9 +178,9 @@ void nnm_run_threads(nnm_frame *frame, struct nnm_barrier *barrier, int nt, doub
     ++past->turns;
     pool->barrier_init(barrier, nt);
     frame->barrier = barrier;
-    const double begin = pool->now();
-    const int got = pool->run(walk, frame, nt, seconds);
-    const double total = pool->now() - begin, alone = past->alone;
+    const double begin = pool->now(), alone = past->alone;
+    const int got = pool->run(walk, frame, nt, alone > 0 ? alone : seconds);
+    const double total = pool->now() - begin;
     if (frame->failed || frame->outside)
         return;
     if (got <= 1) { /* faster at once, slower by and by: something else may have run */
