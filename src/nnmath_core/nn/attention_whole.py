@@ -15,9 +15,10 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import Aval, dtype_of
 from nnmath_core._ext._plan import Executable, execute
+from nnmath_core.autodiff.meaning import rules_by_meaning
 from nnmath_core.autodiff.ops.conventions import expand_batch, is_traced
 from nnmath_core.autodiff.primitive import Primitive
-from nnmath_core.autodiff.transforms import jvp, vjp
+from nnmath_core.autodiff.transforms import vjp
 from nnmath_core.nn.attention_blocks import attend_in_blocks, tangent_in_blocks
 from nnmath_core.program.compiled import compile
 from nnmath_core.typing import Array
@@ -142,32 +143,7 @@ def _vjp(gs: Any, xs: Any, ys: Any, *, moves: bool, **params: Any) -> list[Any]:
     return out
 
 
-def _pull_jvp(ts: Any, xs: Any, ys: Any, **params: Any) -> tuple[Any, ...]:
-    on = [i for i, t in enumerate(ts) if t is not None]
-
-    def moving(*some: Any) -> tuple[Array, ...]:
-        return _cotangents(*_with(xs, on, some), **params)
-
-    return tuple(jvp(moving, [xs[i] for i in on], [ts[i] for i in on])[1])
-
-
-def _pull_vjp(gs: Any, xs: Any, ys: Any, **params: Any) -> list[Any]:
-    on = [i for i, x in enumerate(xs) if dtype_of(x).kind == "f"]
-    outs = [k for k, g in enumerate(gs) if g is not None]
-
-    def moving(*some: Any) -> tuple[Array, ...]:
-        made = _cotangents(*_with(xs, on, some), **params)
-        return tuple(made[k] for k in outs)
-
-    back = vjp(moving, *[xs[i] for i in on])[1](tuple(gs[k] for k in outs))
-    return _with([None] * len(xs), on, back)
-
-
-def _with(xs: Sequence[Any], on: Sequence[int], some: Sequence[Any]) -> list[Any]:
-    full = list(xs)
-    for i, x in zip(on, some, strict=True):
-        full[i] = x
-    return full
+_pull_jvp, _pull_vjp = rules_by_meaning(_cotangents)
 
 
 def _batched(count: int) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from nnmath_core._ext._autodiff import Aval, StageTracer, Tracer, dtype_of, shape_of
+from nnmath_core.autodiff.meaning import rules_by_meaning
 from nnmath_core.autodiff.primitive import Primitive
-from nnmath_core.autodiff.transforms import jvp, vjp, vmap
+from nnmath_core.autodiff.transforms import vmap
 
 __all__ = ["LEAVES", "is_recorded", "recorded_step"]
 
@@ -56,7 +57,7 @@ def _forward(be: Any, rate: Any, t: Any, *leaves: Any, optimizer: Any) -> tuple[
     return tuple(x for row in made for x in row)
 
 
-def _meaning(optimizer: Any, rate: Any, t: Any, *leaves: Any) -> tuple[Any, ...]:
+def _meaning(rate: Any, t: Any, *leaves: Any, optimizer: Any) -> tuple[Any, ...]:
     made = [optimizer._meaning(rate, t, *row) for row in _rows(optimizer, leaves)]
     return tuple(x for row in made for x in row)
 
@@ -66,38 +67,12 @@ def _shape(rate: Any, t: Any, *leaves: Any, optimizer: Any) -> tuple[Any, ...]:
     return tuple(Aval(shape_of(row[0]), dtype_of(row[0])) for row in rows for _ in row[1:])
 
 
-def _jvp(ts: Any, xs: Any, ys: Any, *, optimizer: Any) -> tuple[Any, ...]:
-    on = [i for i, t in enumerate(ts) if t is not None]
-
-    def moving(*some: Any) -> tuple[Any, ...]:
-        return _meaning(optimizer, *_with(xs, on, some))
-
-    return tuple(jvp(moving, [xs[i] for i in on], [ts[i] for i in on])[1])
-
-
-def _vjp(gs: Any, xs: Any, ys: Any, *, optimizer: Any) -> list[Any]:
-    on = [i for i, x in enumerate(xs) if dtype_of(x).kind == "f"]
-    outs = [k for k, g in enumerate(gs) if g is not None]
-
-    def moving(*some: Any) -> tuple[Any, ...]:
-        made = _meaning(optimizer, *_with(xs, on, some))
-        return tuple(made[k] for k in outs)
-
-    back = vjp(moving, *[xs[i] for i in on])[1](tuple(gs[k] for k in outs))
-    return _with([None] * len(xs), on, back)
-
-
 def _batch(on: Any, values: Any, size: int, *, optimizer: Any) -> tuple[Any, ...]:
     axes = tuple(0 if mapped else None for mapped in on)
-    return tuple(vmap(lambda *xs: _meaning(optimizer, *xs), in_axes=axes)(*values))
+    return tuple(vmap(lambda *xs: _meaning(*xs, optimizer=optimizer), in_axes=axes)(*values))
 
 
-def _with(xs: Sequence[Any], on: Sequence[int], some: Sequence[Any]) -> list[Any]:
-    full = list(xs)
-    for i, x in zip(on, some, strict=True):
-        full[i] = x
-    return full
-
+_jvp, _vjp = rules_by_meaning(_meaning)
 
 optimizer_step = Primitive(
     "optimizer_step",

@@ -17,7 +17,7 @@ import numpy as np
 from nnmath_core._ext._autodiff import Var
 from nnmath_core.program.ir import Equation
 
-__all__ = ["Buffer", "Builder", "Step", "View", "row_major"]
+__all__ = ["Buffer", "Builder", "Step", "View", "row_major", "whole_lines"]
 
 Kind = Literal["arena", "input", "output", "constant", "moving"]
 
@@ -262,6 +262,11 @@ class Builder:
             "host", reads, writes, ints, alone=True, note=e.primitive.name,
             object=(function, tuple(operands), dict(e.params), count),
         )  # fmt: skip
+
+
+def whole_lines(nbytes: int) -> int:
+    """Bytes in whole lines of the cache."""
+    return -(-nbytes // 64) * 64
 
 
 def row_major(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:

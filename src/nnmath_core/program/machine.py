@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.program import loops, places
-from nnmath_core.program.builder import Buffer, Builder, Step, View, merged_axes
+from nnmath_core.program.builder import (
+    Buffer,
+    Builder,
+    Step,
+    View,
+    merged_axes,
+    whole_lines,
+)
 from nnmath_core.program.fuse import Access, Group, Node, node_of
 from nnmath_core.program.native import Operation, available, joined
 from nnmath_core.program.nodes import Fold, Reduction
@@ -574,13 +581,13 @@ class _Writer:
         for f in (*self.fixed, *self.blocks):
             fixed += [offset, 0 if f.block else f.nbytes]
             numbered.append(f)
-            offset += _lines(f.nbytes * (block if f.block else batch))
+            offset += whole_lines(f.nbytes * (block if f.block else batch))
         for v in self.buffers.values():
             if not v.own:
                 continue
             v.offset = offset
-            v.axes = (*v.axes[:-1], _lines(v.stride * self.cols)) if v.axes else ()
-            offset += batch * _lines(v.stride * self.cols)
+            v.axes = (*v.axes[:-1], whole_lines(v.stride * self.cols)) if v.axes else ()
+            offset += batch * whole_lines(v.stride * self.cols)
         thread_bytes = max(offset, 64)
         views = list(self.views.values())
         for k, v in enumerate(views):
@@ -641,11 +648,6 @@ class _Writer:
         row = self.cols * sum(abs(v.stride) for v in self.views.values())
         most = min(LARGEST_BATCH, BATCH_BYTES // max(row, 1), int(self.row_space[-1]))
         return max(1, most)
-
-
-def _lines(nbytes: int) -> int:
-    """Whole lines of the cache."""
-    return -(-nbytes // 64) * 64
 
 
 def _dense(lengths: Sequence[int]) -> tuple[int, ...]:

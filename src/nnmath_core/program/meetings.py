@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nnmath_core.program.builder import Buffer, Step, View
+from nnmath_core.program.lower.layouts import PACKED
 from nnmath_core.program.work import flattened
 
 __all__ = ["Share", "early", "follow", "join_scratch", "meetings", "shares"]
 
 # Positions in the integers of instructions, as plan/machine.c, plan/gemm.c and plan/optimizer.c say.
 COLS, ROWS, GROUP, SPLIT, QUANTUM, VIEWS, HEADER = 1, 2, 5, 6, 7, 9, 12
-PACKED = 4
 ROW_BLOCK, COLUMN_BLOCK, PACKED_BLOCK = 8, 16, 32
 """Quanta of a product's rows, of its columns, and of these where operands are packed."""
 SMALL = 256

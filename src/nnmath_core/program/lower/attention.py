@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from nnmath_core._ext._autodiff import Var
-from nnmath_core.program.builder import Builder, View, merged_axes
+from nnmath_core.program.builder import Builder, View, merged_axes, whole_lines
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.elementwise import filled, reduced
 from nnmath_core.program.lower.rules import lowers
@@ -38,7 +38,7 @@ def _attention(b: Builder, e: Equation) -> Any:
     rows, ld = _block(q, _seen(e, q, k), 1)
     item = q.dtype.itemsize
     panels = -(-_seen(e, q, k) // PANEL) * PANEL
-    room = _lines(item * (panels * d + rows * (d + 1 + ld)))
+    room = whole_lines(item * (panels * d + rows * (d + 1 + ld)))
     ints, reads = _described(b, e, given, rows, 1, room)
     b.scratch(room * b.threads)
     pairs = _pairs(e, q, k)
@@ -65,7 +65,7 @@ def _pull(b: Builder, e: Equation) -> Any:
     chunks = min(-(-SHARES // heads), -(-t // rows))
     item = q.dtype.itemsize
     panels = -(-_seen(e, q, k) // PANEL) * PANEL
-    room = _lines(item * (panels * (d + values) + rows * (d + 1 + 2 * ld)))
+    room = whole_lines(item * (panels * (d + values) + rows * (d + 1 + 2 * ld)))
     ints, reads = _described(b, e, given, rows, chunks, room)
     writes = [b.new(e.outputs[0])]
     if chunks == 1:
@@ -118,10 +118,6 @@ def _block(q: View, seen: int, arrays: int) -> tuple[int, int]:
     ld = ((-(-seen // PANEL) * PANEL * item // 64) | 1) * 64 // item
     rows = ROOM // (arrays * ld * item) // 8 * 8
     return min(max(FEWEST, min(MOST, rows)), q.shape[-2]), ld
-
-
-def _lines(nbytes: int) -> int:
-    return -(-nbytes // 64) * 64
 
 
 def _described(
