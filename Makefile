@@ -24,7 +24,7 @@ export PYTHONPATH :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell find src -type f \
-  ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu')
+  ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu' ! -path '*/nnmath_core/_ext/*.cuh')
 
 .PHONY: study test test-long test-cuda nvrtc lint docs bench array-api clean
 

@@ -352,7 +352,7 @@ def test_files_stay_short():
         str(path.relative_to(ROOT)): count
         for folder in (PACKAGE, EXTENSIONS)
         for path in folder.rglob("*")
-        if path.suffix in {".py", ".pyx", ".pxi", ".pxd", ".c", ".h", ".cu"}
+        if path.suffix in {".py", ".pyx", ".pxi", ".pxd", ".c", ".h", ".cu", ".cuh"}
         and (count := path.read_bytes().count(b"\n")) > ABOUT_600
     }
     assert not long

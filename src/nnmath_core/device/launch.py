@@ -5,7 +5,8 @@ A family is one file ``<family>.cu`` beside the compiled doors, with kernels of 
     template <typename real_t> __global__ void adam_step(long long n, real_t *w, ..., real_t lr)
 
 whose first parameter is the number of elements; each walks over them with a grid stride, so that
-any number of blocks is right.
+any number of blocks is right. Where it is called ``blocks`` and not ``n``, it counts pieces of work
+of which a block of threads does one at a time. A line ``#include "name.cuh"`` stands for that file.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _KERNEL = re.compile(
     r"(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+_COUNTS = ("n", "blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +53,34 @@ class Parameter:
 
 
 def read_signatures(source: str) -> dict[str, tuple[Parameter, ...]]:
-    """Return the kernel templates of a CUDA source and their parameters after the leading ``n``.
+    """Return the kernel templates of a CUDA source and their parameters after the leading count.
 
     Raises
     ------
     DtypeError
-        A parameter has a type that the launcher cannot pass, or the first one is not
-        ``long long n``.
+        A parameter has a type that the launcher cannot pass, or the first one is neither
+        ``long long n`` nor ``long long blocks``.
     """
+    return {name: parameters[1:] for name, parameters in _read_kernels(source).items()}
+
+
+def block_kernels(source: str) -> frozenset[str]:
+    """Return the kernels of a CUDA source that count blocks and not elements."""
+    kernels = _read_kernels(source).items()
+    return frozenset(name for name, parameters in kernels if parameters[0].name == "blocks")
+
+
+def _read_kernels(source: str) -> dict[str, tuple[Parameter, ...]]:
     kernels = {}
     for name, text in _KERNEL.findall(_COMMENT.sub(" ", source)):
-        parameters = [_read_parameter(name, part) for part in text.split(",")]
-        if parameters[0] != Parameter("n", "long long", is_array=False, is_const=False):
+        parameters = tuple(_read_parameter(name, part) for part in text.split(","))
+        first = parameters[0]
+        if first.name not in _COUNTS or first.type != "long long" or first.is_array:
             raise DtypeError(
-                f"kernel {name}: its first parameter must be `long long n`, got {text!r}."
+                f"kernel {name}: its first parameter must be `long long n` or `long long blocks`, "
+                f"got {text!r}."
             )
-        kernels[name] = tuple(parameters[1:])
+        kernels[name] = parameters
     return kernels
 
 
@@ -85,6 +100,7 @@ class Family:
     def __init__(self, cupy: Any, index: int, family: str, source: str) -> None:
         self.name, self.cupy, self.index = family, cupy, index
         self.signatures = read_signatures(source)
+        self.by_block = block_kernels(source)
         self.module = cupy.RawModule(code=source, name_expressions=self.name_expressions())
         self.functions: dict[str, Any] = {}
         self.most_blocks = _BLOCKS * int(cupy.cuda.Device(index).attributes["MultiProcessorCount"])
@@ -124,7 +140,7 @@ class Family:
         function = self.functions.get(expression)
         if function is None:
             function = self.functions[expression] = self.module.get_function(expression)
-        blocks = min(-(-n // _THREADS), self.most_blocks)
+        blocks = min(n if kernel in self.by_block else -(-n // _THREADS), self.most_blocks)
         function((blocks,), (_THREADS,), (np.int64(n), *packed))
 
     def _real_type(
@@ -170,11 +186,21 @@ class Family:
 
 
 def read_source(family: str) -> str:
-    """Return the text of ``<family>.cu``, which is installed beside the compiled doors."""
+    """Return the text of ``<family>.cu`` with what it includes."""
+    return expanded(read_text(f"{family}.cu"))
+
+
+def expanded(source: str) -> str:
+    """Return a CUDA source with the text of each ``#include "name.cuh"`` in its place."""
+    return _INCLUDE.sub(lambda found: read_text(found[1]), source)
+
+
+@functools.cache
+def read_text(name: str) -> str:
+    """Return the text of a CUDA source, which is installed beside the compiled doors."""
     import importlib.resources  # a cost that programs without a GPU do not pay
 
-    path = importlib.resources.files("nnmath_core._ext") / f"{family}.cu"
-    return path.read_text(encoding="utf-8")
+    return (importlib.resources.files("nnmath_core._ext") / name).read_text(encoding="utf-8")
 
 
 @functools.cache
