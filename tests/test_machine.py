@@ -185,6 +185,22 @@ def test_a_sum_of_all_entries_is_cut_into_parts():
     assert kinds(plan) == ["machine"] * 3
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sum_of_all_entries_copies_no_rows_and_columns(dtype):
+    """Where operands are repeated along rows and columns, each line is summed by itself."""
+    x, row, column = (
+        draw(60, 70, 130, dtype=dtype),
+        draw(130, dtype=dtype),
+        draw(60, 70, 1, dtype=dtype),
+    )
+    plan = compared(lambda x, r, c: ((x * r + c).sum(), (x * c).max(), x * r), x, row, column)
+    assert set(kinds(plan)) == {"machine"}
+    runs = [plan.executable.run_split([x, row, column], nt) for nt in (1, 2, -2)]
+    for other in runs[1:]:
+        for u, v in zip(runs[0], other, strict=True):
+            np.testing.assert_array_equal(u, v)
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 4)], ids=str)
 def test_empty_arrays(shape):
     x = np.zeros(shape)

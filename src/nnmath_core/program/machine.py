@@ -37,9 +37,6 @@ __all__ = ["emit_group"]
 L1 = 32768
 """Bytes that the blocks of one operation sequence may take."""
 LONGEST_BLOCK = 1024
-BATCH_BYTES = 1 << 19
-"""What the rows of a batch may take in the second-level cache."""
-LARGEST_BATCH = 64
 CHAIN = 2
 """Operations that run again in a generated loop, where they cost less than a row that is written and read."""
 CHEAP = 1.0
@@ -54,6 +51,8 @@ HEAVY = 1 << 14
 """Plain operations from which rows are accumulated apart, too."""
 SHORTEST_PART, LONGEST_PART = 1 << 11, 1 << 14
 """Entries of the parts in which a sum of all entries is made."""
+SHORTEST_LINE = 64
+"""Entries of a line that is summed by itself, rather than copied behind the others."""
 
 PROLOGUE = 1  # phase 0 belongs to groups of rows
 
@@ -107,6 +106,8 @@ class _Writer:
             self.group_rows = 0
             self.kept = 1
             return
+        if split == 0 and self._cut_lines(strides):
+            return
         self._merge_columns(split)
         strides = [self._padded(m.reads[i].strides) for m, i in self._external()]
         strides += [self._padded(m.write.strides) for m in self.written if m.folded is None]
@@ -139,6 +140,18 @@ class _Writer:
         self.row_space = [n for n, _ in rows]
         self._row_strides = {s: tuple(a[1][k] for a in rows) for k, s in enumerate(strides)}
         self._col_stride = {s: last[k] for k, s in enumerate(strides)}
+
+    def _cut_lines(self, strides: Sequence[tuple[int, ...]]) -> bool:
+        """Fold all entries line by line, where operands do not lie as one: lines are rows, whose sums are added."""
+        lines = merged_axes(self.g.space, strides)
+        if len(lines) < 2 or lines[-1][0] < SHORTEST_LINE:
+            return False
+        if any(m.folded is None for m in self.g.members if self._is_row(m)):
+            return False
+        self._divide(strides, lines[:-1], lines[-1:])
+        self.parts = math.prod(self.row_space)
+        self.group_rows, self.kept = 0, 1
+        return True
 
     def _cut_columns(self) -> None:
         """Fold all entries in parts, which threads share: rows that are pieces of the one row there is."""
@@ -303,7 +316,9 @@ class _Writer:
             self._write_phase(number)
         for phase in self.phases:  # an operation on a row can come from the phase behind
             phase.row = joined(phase.row, self._known({}))
-        self.batch = self._batch()
+        self.batch = places.batch(
+            self.phases, self.row_space, (self.reads, self.writes), self._row_bytes()
+        )
         asked = places.ahead(self.views.values(), self.phases, self.cols, self.batch)
         for number, phase in enumerate(self.phases[PROLOGUE:], PROLOGUE):
             phase.order = phase.block
@@ -340,8 +355,8 @@ class _Writer:
             )
             partial = self.b.array((self.parts,), wide)
             self.after.append((partial, out, m, self.parts))
-            itemsize = partial.dtype.itemsize
-            return self._new_view(("part", m), partial, (itemsize,), 0, 0, True)
+            along = [partial.dtype.itemsize * n for n in _dense(self.row_space)]
+            return self._new_view(("part", m), partial, along, 0, 0, True)
         return self._view(m.write.view, self._padded(m.write.strides), True)
 
     def _write_phase(self, number: int) -> None:
@@ -567,6 +582,10 @@ class _Writer:
             emit_group(self.b, group, {out.buffer})
 
     # ------------------------------------------------------------------------------------------ layout
+    def _row_bytes(self) -> int:
+        """Bytes of a row in all that moves."""
+        return int(self.cols) * sum(abs(v.stride) for v in self.views.values())
+
     def _emit(self) -> None:
         b = self.b
         per_entry = sum(p.nbytes for p in self.blocks) + sum(
@@ -629,25 +648,6 @@ class _Writer:
             free=either,
         )
         self._finish()
-
-    def _batch(self) -> int:
-        """How many rows are worked on together: operations on their values are done for all of them at once."""
-        operations = [op for p in self.phases for op in p.row]
-        if not self.row_space:
-            return 1
-        for op in operations:
-            for k, a in enumerate(op.args):
-                if not isinstance(a, Moving):
-                    continue
-                itemsize = (
-                    self.writes[a.ref] if a.ref >= 0 else self.reads[-1 - a.ref]
-                ).dtype.itemsize
-                written = k >= len(op.args) - op.outputs
-                if a.axes[-1] != itemsize and (written or a.axes[-1]):
-                    return 1
-        row = self.cols * sum(abs(v.stride) for v in self.views.values())
-        most = min(LARGEST_BATCH, BATCH_BYTES // max(row, 1), int(self.row_space[-1]))
-        return max(1, most)
 
 
 def _dense(lengths: Sequence[int]) -> tuple[int, ...]:

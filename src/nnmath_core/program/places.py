@@ -11,11 +11,25 @@ import numpy as np
 from nnmath_core.program.builder import View
 from nnmath_core.program.native import Operation
 
-__all__ = ["Fixed", "Known", "Moving", "Phase", "Place", "ahead", "allocate", "encoded", "in_place"]
+__all__ = [
+    "Fixed",
+    "Known",
+    "Moving",
+    "Phase",
+    "Place",
+    "ahead",
+    "allocate",
+    "batch",
+    "encoded",
+    "in_place",
+]
 
 
 FAR = 1 << 21
 """Bytes of an array that does not stay in the second cache."""
+BATCH_BYTES = 1 << 19
+"""What the rows of a batch may take in the second-level cache."""
+LARGEST_BATCH = 64
 AHEAD = 2048
 """Bytes between what is worked on and what memory is asked for."""
 
@@ -216,3 +230,27 @@ def encoded(
             for a, s in zip(op.args, op.strides, strict=True):
                 ints += [a.number, s]
     return ints
+
+
+def batch(
+    phases: Sequence[Phase],
+    row_space: Sequence[int],
+    views: tuple[Sequence[View], Sequence[View]],
+    nbytes: int,
+) -> int:
+    """How many rows of so many bytes are worked on together: operations on their values are done for all at once.
+
+    ``views``: what is read, and what is written.
+    """
+    reads, writes = views
+    if not row_space:
+        return 1
+    for op in (op for p in phases for op in p.row):
+        for k, a in enumerate(op.args):
+            if not isinstance(a, Moving):
+                continue
+            itemsize = (writes[a.ref] if a.ref >= 0 else reads[-1 - a.ref]).dtype.itemsize
+            written = k >= len(op.args) - op.outputs
+            if a.axes[-1] != itemsize and (written or a.axes[-1]):
+                return 1
+    return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(nbytes, 1), int(row_space[-1])))
