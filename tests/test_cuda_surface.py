@@ -31,7 +31,9 @@ from nnmath_core.errors import DeviceError
 
 REFERENCE = Path(__file__).parent / "reference"
 PACKAGE = Path(__file__).parents[1] / "src" / "nnmath_core"
-SOURCES = sorted([*PACKAGE.glob("device/*.py"), *PACKAGE.glob("autodiff/**/*.py")])
+SOURCES = sorted(
+    [*PACKAGE.glob("device/*.py"), *PACKAGE.glob("autodiff/**/*.py"), *PACKAGE.glob("program/cuda/*.py")]
+)
 
 # How a chain of attributes names a CuPy module: its first or second link.
 ROOTS = {"xp": "cupy", "cupy": "cupy", "special": "cupyx.scipy.special", "_cupyx": "cupyx"}

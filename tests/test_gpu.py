@@ -208,6 +208,13 @@ def test_staged_and_batched_are_those_of_the_device(case):
         )
 
 
+@pytest.mark.parametrize("case", SMOOTH64)
+def test_compiled_is_that_of_the_host(case):
+    want = case.f(*case.point)
+    far = moved(case)
+    assert_same(nm.compile(far.f)(*far.point), want, case.bound(*want), "compiled")
+
+
 def network(dtype):
     rng = np.random.default_rng(0)
     model = nm.nn.MLP.init((20, 16, 4), activation=nm.nn.gelu, rng=rng, dtype=dtype)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         synchronize,
         to_device,
     )
+    from nnmath_core.device.graphs import cuda_graphs
     from nnmath_core.device.threads import threads
     from nnmath_core.errors import (
         ConvergenceError,
@@ -75,7 +76,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
     )
     from nnmath_core.io import batches, load, save
     from nnmath_core.plot.graph import graph
-    from nnmath_core.program import Compiled, Plan, Program, compile, linearize, stage
+    from nnmath_core.program import Compiled, DevicePlan, Plan, Program, compile, linearize, stage
     from nnmath_core.program.embed import get_include
     from nnmath_core.program.example_norms import per_example_norms
     from nnmath_core.program.show import trace_shapes
@@ -96,6 +97,7 @@ __all__ = [
     "ConvergenceError",
     "Device",
     "DeviceError",
+    "DevicePlan",
     "DomainError",
     "DtypeError",
     "GradientError",
@@ -120,6 +122,7 @@ __all__ = [
     "compile",
     "complex_step",
     "cond",
+    "cuda_graphs",
     "curvature",
     "custom_rule",
     "debug_nans",
@@ -260,6 +263,7 @@ _HOMES = {
         "synchronize",
         "to_device",
     ),
+    "device.graphs": ("cuda_graphs",),
     "device.threads": ("threads",),
     "errors": (
         "ConvergenceError",
@@ -282,6 +286,7 @@ _HOMES = {
     "plot.graph": ("graph",),
     "program": (
         "Compiled",
+        "DevicePlan",
         "Plan",
         "Program",
         "compile",

@@ -66,9 +66,16 @@ cdef class Recording:
         if self.by_reference or isinstance(x, Tracer):     # a tracer of an older trace stays what it is
             self.constants[v] = x
         else:
-            copy = x.copy()
-            if cnp.PyArray_CheckExact(copy):
+            if cnp.PyArray_CheckExact(x):
+                copy = x.copy()
                 copy.flags.writeable = False
+            else:                                          # on its own device: CuPy copies to the current one
+                scope = _device_scope([x])
+                if scope is None:
+                    copy = x.copy()
+                else:
+                    with scope:
+                        copy = x.copy()
             self.constants[v] = copy
         self.captured[id(x)] = (v, x)
         return v

@@ -19,14 +19,14 @@ from nnmath_core.program.ir import Equation
 
 __all__ = ["Buffer", "Builder", "Step", "View", "row_major", "whole_lines"]
 
-Kind = Literal["arena", "input", "output", "constant", "moving"]
+Kind = Literal["arena", "input", "output", "constant", "moving", "held"]
 
 
 @dataclass(eq=False, slots=True)
 class Buffer:
     """Some bytes that instructions use, or the memory of an input, an output or a constant.
 
-    ``"moving"`` is what lies elsewhere in each turn of a loop.
+    ``"moving"`` is what lies elsewhere in each turn of a loop, ``"held"`` an array that a run on a device allocates.
     """
 
     nbytes: int
@@ -140,6 +140,8 @@ class Builder:
     views: dict[Var, View] = field(default_factory=dict)
     known: dict[Any, View] = field(default_factory=dict)
     """Results of nodes by what they compute, so that nothing is computed twice."""
+    blas_only: bool = False
+    """Products are left to BLAS, whose demands on strides they then meet."""
     _numbers: dict[Any, View] = field(default_factory=dict)
     _scratch: list[View] = field(default_factory=list)
 
@@ -184,6 +186,13 @@ class Builder:
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
         return View(Buffer(nbytes), 0, tuple(shape), row_major(shape, dtype.itemsize), dtype)
+
+    def forget(self, views: int, known: int) -> None:
+        """Take back what was defined after the first so many variables and known results."""
+        for table, n in ((self.views, views), (self.known, known)):
+            for key in list(table)[n:]:
+                del table[key]
+        self._scratch.clear()
 
     def define(self, var: Var, view: View) -> None:
         """Let a variable be a view of something that exists."""

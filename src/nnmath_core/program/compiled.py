@@ -13,8 +13,9 @@ from nnmath_core._ext._autodiff import Tracer, dtype_of, shape_of, stage_door
 from nnmath_core._ext._plan import Door
 from nnmath_core._ext._tree import flatten, unflatten
 from nnmath_core.checks import describe, require_callable, sentence
-from nnmath_core.device import device_of
+from nnmath_core.device import CPU, Device, backend_for, device_of
 from nnmath_core.errors import DeviceError, DtypeError, TraceError, TreeError
+from nnmath_core.program.cuda import DevicePlan, planned_on
 from nnmath_core.program.effects import Effects
 from nnmath_core.program.inspection import Inspection, inspected
 from nnmath_core.program.ir import Program
@@ -71,8 +72,13 @@ def compile(
 
     Results equal those of ``f`` to rounding, NaN and infinity included; there are no floating-point warnings. With a
     tracer among the arguments, ``f`` itself is called: a compiled function can be differentiated, mapped and staged.
-    With arrays on a device `f` itself is called, too: it is not compiled there yet. A call costs about a microsecond
-    and allocates nothing but its results. It may be called from several threads at once.
+    A call costs about a microsecond and allocates nothing but its results. It may be called from several threads at
+    once.
+
+    With arrays on a CUDA device the plan queues work there: elementwise operations and reductions as generated kernels,
+    products by cuBLAS, a step of an optimizer as one kernel; what has no such form (sorting, factorisations, control
+    flow, selections by index arrays) runs as `f` runs it. It queues on the current stream and waits for nothing, unless
+    one of those does. Captured arrays of the host are copied to the device when it is compiled.
 
     Examples
     --------
@@ -130,7 +136,7 @@ class Compiled(Door):
         self.__doc__ = getattr(f, "__doc__", None)
         self._static, self._static_names = static, static_names
         self._donated, self._deterministic = donated, deterministic
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, Plan | DevicePlan] = {}
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -157,19 +163,13 @@ class Compiled(Door):
                     "compile: `out` cannot receive the result of a traced call; leave it out."
                 )
             return self.f(*args, **kwargs)
-        if any(device_of(x).kind != "cpu" for x in leaves if hasattr(x, "dtype")):
-            if out is None:
-                return self.f(*args, **kwargs)
-            raise DeviceError(
-                "compile: `out` receives results on the host; leave it out on a device."
-            )
         plan = self._found(args, kwargs, leaves, in_def, statics)
-        if not kwargs and not statics[0]:
+        if isinstance(plan, Plan) and not kwargs and not statics[0]:
             self.settle(plan.executable)
         return plan.execute(leaves, out)
 
-    def plan(self, *args: Any, **kwargs: Any) -> Plan:
-        """The Plan for arguments of these structures, shapes and dtypes.
+    def plan(self, *args: Any, **kwargs: Any) -> Any:
+        """The Plan for arguments of these structures, shapes and dtypes, on their device.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class Compiled(Door):
 
         Returns
         -------
-        Plan
+        Plan or DevicePlan
         """
         leaves, in_def, statics = self._taken(args, kwargs)
         return self._found(args, kwargs, leaves, in_def, statics)
@@ -215,19 +215,20 @@ class Compiled(Door):
         leaves, in_def = flatten(_dynamic(args, kwargs, statics))
         return admitted(leaves), in_def, statics
 
-    def _found(self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any) -> Plan:
-        key = (in_def, _hashable(statics), *(_kind(x, i, in_def) for i, x in enumerate(leaves)))
+    def _found(self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any) -> Any:
+        place = _place(leaves, in_def)
+        kinds = (_kind(x, i, in_def) for i, x in enumerate(leaves))
+        key = (in_def, place, _hashable(statics), *kinds)
         plan = self._plans.get(key)
         if plan is None:
             with self._lock:
                 plan = self._plans.get(key)
                 if plan is None:
-                    plan = self._plans[key] = self._made(args, kwargs, leaves, in_def, statics)
+                    make = self._made if place == CPU else self._made_on
+                    plan = self._plans[key] = make(args, kwargs, leaves, in_def, statics)
         return plan
 
-    def _program(
-        self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any
-    ) -> tuple[Program, Any]:
+    def _program(self, leaves: list[Any], in_def: Any, statics: Any) -> Program:
         by_place, by_name = statics
 
         def of_leaves(positional: Any, named: Any) -> Any:
@@ -239,10 +240,29 @@ class Compiled(Door):
                 of_leaves, unflatten(in_def, leaves), "compile", False, False, True
             )
             effects.check()
-        return optimize(Program(recording, in_def, outputs, out_def, self.__name__))
+        return Program(recording, in_def, outputs, out_def, self.__name__)
+
+    def _made_on(
+        self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any
+    ) -> DevicePlan:
+        """The plan of a device. What the function captured there becomes an argument, which no pass looks into."""
+        be = backend_for(_place(leaves, in_def))
+        with be.scope():
+            program = self._program(leaves, in_def, statics)
+        captured = {v: x for v, x in program.constants.items() if not isinstance(x, np.ndarray)}
+        for x in captured.values():
+            if device_of(x) != be.device:
+                raise DeviceError(
+                    f"compile: the arguments of {self.__name__} are on {be.device}, and it captured an array on "
+                    f'{device_of(x)}. Move it: nm.to_device(x, "{be.device}").'
+                )
+        rest = {v: x for v, x in program.constants.items() if v not in captured}
+        program = program.replaced(inputs=(*program.inputs, *captured), constants=rest)
+        donated = self._donated_leaves(args, kwargs, statics)
+        return planned_on(be, *optimize(program), donated, list(captured.values()))
 
     def _made(self, args: Any, kwargs: Any, leaves: list[Any], in_def: Any, statics: Any) -> Plan:
-        program, passes = self._program(args, kwargs, leaves, in_def, statics)
+        program, passes = optimize(self._program(leaves, in_def, statics))
         donated = self._donated_leaves(args, kwargs, statics)
         flat = not kwargs and not statics[0] and all(flatten(a)[1].is_leaf for a in args)
         return planned(program, passes, donated, self._deterministic, len(args) if flat else -1)
@@ -299,6 +319,23 @@ def _is_hashable(x: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _place(leaves: list[Any], in_def: Any) -> Device:
+    """The device of the leaves; numbers, also 0-d arrays of the host, are at home everywhere."""
+    place, first = CPU, -1
+    for i, x in enumerate(leaves):
+        if not hasattr(x, "dtype") or (isinstance(x, (np.generic, np.ndarray)) and not x.ndim):
+            continue
+        own = device_of(x)
+        if first < 0:
+            place, first = own, i
+        elif own != place:
+            raise DeviceError(
+                f"compile: {argument_name(in_def, i)} must be on {place} as {argument_name(in_def, first)} is, got "
+                f'{own}. Nothing is moved in silence: nm.to_device(x, "{place}").'
+            )
+    return place
 
 
 def _kind(x: Any, i: int, in_def: Any) -> Any:

@@ -110,14 +110,21 @@ def _over(v: View, shape: Sequence[int]) -> tuple[int, ...]:
     return v.broadcast(shape).strides
 
 
-def fused(steps: Sequence[Step], kept: Iterable[Buffer]) -> list[Group | Step]:
-    """Steps and groups in an order in which they can run; ``kept`` buffers are read after the end."""
-    return _Fusion(steps, set(kept)).run()
+def fused(
+    steps: Sequence[Step], kept: Iterable[Buffer], whole: int = WHOLE, shared: int = SHARED
+) -> list[Group | Step]:
+    """Steps and groups in an order in which they can run; ``kept`` buffers are read after the end.
+
+    ``whole``: entries of the only row up to which its sum and what follows from it are one group. ``shared``: bytes of
+    an array from which groups that read it become one.
+    """
+    return _Fusion(steps, set(kept), whole, shared).run()
 
 
 class _Fusion:
-    def __init__(self, steps: Sequence[Step], kept: set[Buffer]) -> None:
+    def __init__(self, steps: Sequence[Step], kept: set[Buffer], whole: int, shared: int) -> None:
         self.steps = list(steps)
+        self.whole, self.shared = whole, shared
         self.kept = kept
         self.after: list[list[int]] = [[] for _ in steps]  # steps that wait for each
         self.before: list[list[int]] = [[] for _ in steps]
@@ -160,7 +167,7 @@ class _Fusion:
     def _share_reads(self) -> None:
         """Groups that read one large array from memory become one, where nothing lies between them."""
         for buffer, readers in self.readers.items():
-            if buffer.nbytes < SHARED:
+            if buffer.nbytes < self.shared:
                 continue
             groups: list[Group] = []
             for i in readers:
@@ -277,7 +284,8 @@ class _Fusion:
             # a group of row values grows by the columns that are folded to them
             k = len(n.space) - len(n.folded)
             columns = math.prod(n.space[k:])
-            if k != len(space) or g.over_rows or columns > LONG_ROW or (k == 0 and columns > WHOLE):
+            most = LONG_ROW if k else self.whole
+            if k != len(space) or g.over_rows or columns > most:
                 return False
             space = n.space
         elif n.folded is None and k < len(space) and n.space == space[:k]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnmath_core.program.builder import Step, View
 from nnmath_core.program.ir import Program
-from nnmath_core.program.plan import Cost, Plan
+from nnmath_core.program.plan import Cost
 from nnmath_core.program.work import flattened, work
 
 __all__ = ["Inspection", "Instruction", "Place", "inspected"]
@@ -124,7 +124,7 @@ def _listed(instructions: Sequence[Instruction], indent: str = "  ") -> list[str
     return lines
 
 
-def inspected(plan: Plan) -> Inspection:
+def inspected(plan: Any) -> Inspection:
     """The inspection of a plan."""
     return Inspection(
         plan.program.name,

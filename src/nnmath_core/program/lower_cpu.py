@@ -18,7 +18,7 @@ from nnmath_core.program.meetings import early, follow, join_scratch, meetings
 from nnmath_core.program.memory import lay_out
 from nnmath_core.program.work import flattened, work
 
-__all__ = ["lower"]
+__all__ = ["Lowered", "donors_of", "lower"]
 
 WAIT, ALONE, FLOW = 1, 2, 4
 MOST_THREADS = 16
@@ -92,7 +92,7 @@ def assemble(
     nargs: int = -1,
 ) -> Lowered:
     """Give everything its place and make the executable."""
-    donors = _donors(b, program, inputs, outputs, donated)
+    donors = donors_of(b, program, inputs, outputs, donated)
     slot = 1
     for buffer in (*inputs, *(v.buffer for v in outputs)):
         if not buffer.slot:
@@ -151,7 +151,7 @@ def _is_number(o: Any) -> bool:
     return o.weak if isinstance(o, Var) else type(o) in (bool, int, float, complex)
 
 
-def _donors(
+def donors_of(
     b: Builder,
     program: Program,
     inputs: list[Buffer],

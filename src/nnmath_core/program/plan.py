@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import dtype_of, shape_of
+from nnmath_core._ext._autodiff import Var, dtype_of, shape_of
 from nnmath_core._ext._plan import Executable, execute
 from nnmath_core._ext._tree import flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.wiring import admit
@@ -108,6 +108,7 @@ class Plan:
         self.deterministic = deterministic
         self.program, self.passes, self.executable = program, tuple(passes), executable
         self.donors = donors
+        self.residuals: list[Any] = []
         self._lowered = lowered
 
     def __repr__(self) -> str:
@@ -271,6 +272,26 @@ class Plan:
         """
         return FrozenPlan(self, frozen)
 
+    captured_places: ClassVar[tuple[int, ...]] = ()
+    """Arguments that it always passes itself."""
+
+    def halves(
+        self, once: Program, rest: Program, passed: Sequence[Var], nargs: int
+    ) -> tuple[Plan, Plan]:
+        """Plans of the parts of its program: what runs once, and the rest, which reads what that has made."""
+        residuals = [np.zeros(v.shape, v.dtype) for v in passed]
+        constants = {**rest.constants, **dict(zip(passed, residuals, strict=True))}
+        later = planned(
+            rest.replaced(constants=constants), self.passes, (), self.deterministic, nargs
+        )
+        later.residuals = residuals
+        return planned(once, (), (), self.deterministic, -1), later
+
+    def pass_on(self, later: Plan, leaves: list[Any]) -> None:
+        """Run, and give the results to the plan that reads them."""
+        if execute(self.executable, leaves, later.residuals) is None:
+            raise self._refusal(leaves)
+
     @property
     def _who(self) -> str:
         return f"Plan of {self.program.name}"
@@ -391,13 +412,13 @@ class FrozenPlan:
 
     Attributes
     ----------
-    plan : Plan
+    plan : Plan or DevicePlan
         The rest, which a call runs.
-    once : Plan
+    once : Plan or DevicePlan
         What ran when the arguments were frozen.
     """
 
-    def __init__(self, plan: Plan, frozen: Mapping[int | str, Any]) -> None:
+    def __init__(self, plan: Any, frozen: Mapping[int | str, Any]) -> None:
         self._whole = plan
         self._names = tuple(frozen)
         # positions of the leaves in the places of the arguments
@@ -406,27 +427,20 @@ class FrozenPlan:
         )
         leaves = self._leaves("Plan.freeze", frozen)
         self._order = sorted(leaves)
-        once, rest, passed = cut(plan.program, self._order)
+        once, rest, passed = cut(plan.program, [*self._order, *plan.captured_places])
         once = once.replaced(in_def=_flat_def(len(once.inputs)), out_def=_flat_def(len(passed)))
         positional = tuple(x for k, x in enumerate(self._args) if k not in frozen)
         named = {k: x for k, x in self._kwargs.items() if k not in frozen}
         in_def = flatten((positional, named))[1]
-        rest = rest.replaced(in_def=in_def)
-        self._residuals = [np.zeros(v.shape, v.dtype) for v in passed]
-        rest = rest.replaced(
-            constants={**rest.constants, **dict(zip(passed, self._residuals, strict=True))}
-        )
         flat = not named and all(flatten(a)[1].is_leaf for a in positional)
-        self.once = planned(once, (), (), plan.deterministic, -1)
-        self.plan = planned(
-            rest, plan.passes, (), plan.deterministic, len(positional) if flat else -1
-        )
-        self._fill([leaves[i] for i in self._order])
+        nargs = len(positional) if flat else -1
+        self.once, self.plan = plan.halves(once, rest.replaced(in_def=in_def), passed, nargs)
+        self.once.pass_on(self.plan, [leaves[i] for i in self._order])
 
     @property
-    def residuals(self) -> tuple[np.ndarray, ...]:
+    def residuals(self) -> tuple[Any, ...]:
         """What has run once: the arrays that a call reads."""
-        return tuple(self._residuals)
+        return tuple(self.plan.residuals)
 
     def __repr__(self) -> str:
         return f"FrozenPlan({self._whole.program.name}: {self.plan.cost.instructions} instructions left)"
@@ -449,10 +463,6 @@ class FrozenPlan:
             leaves.update(zip(places, values, strict=True))
         return leaves
 
-    def _fill(self, leaves: list[Any]) -> None:
-        if execute(self.once.executable, leaves, self._residuals) is None:
-            raise self.once._refusal(leaves)
-
     def update(self, frozen: Mapping[int | str, Any]) -> None:
         """Freeze other values of the same arguments; no call may run meanwhile."""
         if set(frozen) != set(self._names):
@@ -460,7 +470,7 @@ class FrozenPlan:
                 f"FrozenPlan.update: the frozen arguments are {self._names}, got {tuple(frozen)}."
             )
         leaves = self._leaves("FrozenPlan.update", frozen)
-        self._fill([leaves[i] for i in self._order])
+        self.once.pass_on(self.plan, [leaves[i] for i in self._order])
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """The result for the arguments that are not frozen."""

@@ -275,7 +275,8 @@ class Staged:
             return found
 
         w = self._cotangents(np.ones(self.function.size))
-        return compile(of_leaves).plan(self._point(x), w)
+        plan: Plan = compile(of_leaves).plan(self._point(x), w)
+        return plan
 
     def _failed(self, code: int) -> None:
         """Remember that the function has no value somewhere."""

@@ -51,7 +51,9 @@ cdef extern from "shim/scheduler.h" nogil:
 cdef extern from *:
     """
     typedef int (*nnm_kernel)(void **, const nnm_launch *);
+    typedef void (*nnm_kinds)(char *);
     """
+    ctypedef void (*nnm_kinds)(char *) noexcept nogil
     ctypedef int (*nnm_kernel)(void **, const nnm_launch *) noexcept nogil
 
 cdef enum:
@@ -104,6 +106,7 @@ used = set()
 
 attributes, properties = {}, {}
 cdef dict module_keys = {}, kernels = {}      # by address: of a module; of a kernel, with its name
+cdef dict kinds_of = {}                       # by address of a kernel: the function that says what its parameters are
 cdef object error_type = None, pointer_attributes = None
 
 
@@ -275,7 +278,66 @@ cdef object streamWaitEvent(intptr_t stream, intptr_t event, int skip, void *opt
 
 
 cdef int streamIsCapturing(intptr_t stream, int skip) except? -1:
-    return 0
+    return stream in recordings
+
+
+# ------------------------------------------------------------------------------------- graphs
+# What is launched on a stream while it is recorded is kept with copies of its arguments, and done at each replay.
+cdef dict recordings = {}, graphs = {}               # by stream; by graph, and by what is made of it
+
+cdef struct optional_mode:
+    int count
+    int mode
+
+
+cdef object streamBeginCapture(intptr_t stream, int skip, optional_mode *mode):
+    if stream in (0, 1, 2) or stream in recordings:
+        fail(900 if stream in (0, 1, 2) else 901)    # the default streams cannot be recorded; it is recorded already
+    recordings[stream] = []
+
+
+cdef intptr_t streamEndCapture(intptr_t stream, int skip) except? 0:
+    if stream not in recordings:
+        fail(INVALID_VALUE)
+    cdef intptr_t graph = new_handle()
+    graphs[graph] = recordings.pop(stream)
+    return graph
+
+
+cdef intptr_t graphInstantiate(intptr_t graph, int skip) except? 0:
+    cdef intptr_t executable = new_handle()
+    graphs[executable] = graphs[graph]
+    return executable
+
+
+cdef object graphDestroy(intptr_t graph, int skip):
+    graphs.pop(graph)
+
+
+cdef object graphLaunch(intptr_t graph, intptr_t stream, int skip):
+    cdef list parts
+    cdef vector[void *] at
+    cdef const char *bytes_at
+    counters["graph"] += 1
+    for f, grid, block, shared, values in graphs[graph]:
+        at.clear()
+        for value in values:
+            bytes_at = value
+            at.push_back(<void *>bytes_at)
+        start(f, grid, block, shared, <intptr_t>at.data())
+
+
+cdef list argument_bytes(intptr_t f, void **addresses):
+    """The arguments of a launch, by what the kernel says of their sizes."""
+    cdef char said[16384]
+    (<nnm_kinds><intptr_t>kinds_of[f])(said)
+    cdef list values = []
+    cdef size_t i = 0, size
+    for word in said.decode().split(",")[:-1]:
+        size = int(word[1:])
+        values.append((<char *>addresses[i])[:size])
+        i += 1
+    return values
 
 
 cdef object eventRecord(intptr_t event, intptr_t stream, int skip):
@@ -322,19 +384,33 @@ cdef intptr_t moduleGetFunction(intptr_t module, object name, int skip) except? 
     if f == NULL:
         fail(NOT_FOUND)
     kernels[<intptr_t>f] = (name, module_keys[module])
+    symbol = f"nnm_kinds_{name}".encode()
+    kinds_of[<intptr_t>f] = <intptr_t>dlsym(<void *>module, symbol)
     return <intptr_t>f
 
 
 cdef object launchKernel(intptr_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                          unsigned bz, unsigned shared, intptr_t stream, intptr_t addresses,
                          intptr_t extra, int skip):
+    counters["launch"] += 1
+    if stream in recordings:
+        values = argument_bytes(f, <void **>addresses)
+        recordings[stream].append((f, (gx, gy, gz), (bx, by, bz), shared, values))
+        return
+    start(f, (gx, gy, gz), (bx, by, bz), shared, addresses)
+
+
+cdef object start(intptr_t f, tuple grid, tuple block, unsigned shared, intptr_t addresses):
+    """Run a kernel now."""
     cdef nnm_launch how
+    cdef unsigned gx, gy, gz, bx, by, bz
+    gx, gy, gz = grid
+    bx, by, bz = block
     how.grid[0], how.grid[1], how.grid[2] = gx, gy, gz
     how.block[0], how.block[1], how.block[2] = bx, by, bz
     how.shared, how.order, how.poison, how.seed = shared, order["order"], order["poison"], order["seed"]
     name, key = kernels[f]
     used.add(key)
-    counters["launch"] += 1
     launched[name] += 1
     if 0 in (gx, gy, gz, bx, by, bz) or gx > 0x7fffffff or gy > 65535 or gz > 65535 or bz > 64 \
             or bx * by * bz > 1024:
@@ -417,6 +493,12 @@ def install(runtime, driver, int count):
     put(runtime, "streamSynchronize", <void *>waits_for_handle)
     put(runtime, "streamWaitEvent", <void *>streamWaitEvent)
     put(runtime, "streamIsCapturing", <void *>streamIsCapturing)
+    put(runtime, "streamBeginCapture", <void *>streamBeginCapture)
+    put(runtime, "streamEndCapture", <void *>streamEndCapture)
+    put(runtime, "graphInstantiate", <void *>graphInstantiate)
+    put(runtime, "graphLaunch", <void *>graphLaunch)
+    put(runtime, "graphDestroy", <void *>graphDestroy)
+    put(runtime, "graphExecDestroy", <void *>graphDestroy)
     put(runtime, "eventCreate", <void *>create)
     put(runtime, "eventCreateWithFlags", <void *>createWithFlags)
     put(runtime, "eventDestroy", <void *>of_handle)

@@ -25,6 +25,7 @@ __all__ = [
     "lower_equations",
     "moved",
     "moving",
+    "needed_steps",
     "output_of",
     "read_outside",
     "scheduled",
@@ -48,7 +49,7 @@ def define_constants(b: Builder, constants: Mapping[Var, Any]) -> None:
 
 def scheduled(b: Builder, kept: set[Buffer]) -> list[Step]:
     """The steps with their nodes gathered into instructions of the machine; what nobody reads is left out."""
-    order = fused(joined(_needed(b.steps, kept), kept), kept)
+    order = fused(joined(needed_steps(b.steps, kept), kept), kept)
     readers: dict[Buffer, list[Any]] = {}
     for unit in order:
         for step in [m.step for m in unit.members] if isinstance(unit, Group) else [unit]:
@@ -66,7 +67,7 @@ def scheduled(b: Builder, kept: set[Buffer]) -> list[Step]:
     return b.steps
 
 
-def _needed(steps: Sequence[Step], kept: set[Buffer]) -> list[Step]:
+def needed_steps(steps: Sequence[Step], kept: set[Buffer]) -> list[Step]:
     """Steps whose results somebody reads."""
     wanted = set(kept)
     out = []

@@ -52,7 +52,12 @@ class Matrices:
 
 
 def best_layout(
-    dtype: np.dtype[Any], x: dict[str, int], y: dict[str, int], out: str, length: dict[str, int]
+    dtype: np.dtype[Any],
+    x: dict[str, int],
+    y: dict[str, int],
+    out: str,
+    length: dict[str, int],
+    blas_only: bool = False,
 ) -> Matrices:
     """The cheapest layout, where operands have byte strides by label, and no label has length 1 or stride 0 in vain."""
     batch = "".join(c for c in out if c in x and c in y)
@@ -82,6 +87,7 @@ def best_layout(
                         (copy_a, copy_b),
                         (rows, cols, inner),
                         order == out,
+                        blas_only,
                     )
                     if made is not None and (best is None or made.seconds < best.seconds):
                         best = made
@@ -99,6 +105,7 @@ def _layout(
     copies: tuple[str | None, str | None],
     groups: tuple[str, str, list[str]],
     direct: bool,
+    blas_only: bool,
 ) -> Matrices | None:
     """The layout with these copies; None where there is none."""
     item = dtype.itemsize
@@ -137,7 +144,7 @@ def _layout(
     if dtype.kind in "iub":
         how, each = LOOPS, 1e-9 * m * n * k
     else:
-        found = _who(dtype, m, n, k, ra, ka, kb, nb, ldc)
+        found = _who(dtype, m, n, k, ra, ka, kb, nb, ldc, blas_only)
         if found is None:
             return None
         how, each = found
@@ -178,10 +185,21 @@ def _copying(entries: int, item: int) -> float:
 
 # ---------------------------------------------------------------------------------------------- who multiplies
 def _who(
-    dtype: np.dtype[Any], m: int, n: int, k: int, ra: int, ka: int, kb: int, nb: int, ldc: int
+    dtype: np.dtype[Any],
+    m: int,
+    n: int,
+    k: int,
+    ra: int,
+    ka: int,
+    kb: int,
+    nb: int,
+    ldc: int,
+    blas_only: bool,
 ) -> tuple[int, float] | None:
     """The faster of those that can read these strides, and about the seconds of one product; None: nobody can."""
     choices = []
+    if blas_only:  # on a device, where strides cost nothing
+        return (BLAS, 1e-14 * m * n * k) if _blas_can(m, n, k, ra, ka, kb, nb, ldc) else None
     if _blas_can(m, n, k, ra, ka, kb, nb, ldc):
         choices.append((_blas_seconds(dtype, m, n, k, nb == 1, ra == 1), BLAS))
     if dtype.kind == "f":

@@ -179,7 +179,7 @@ def _dots(b: Builder, x: _Side, y: _Side, labels: str, inner: list[str]) -> View
 def _matrices(b: Builder, x: _Side, y: _Side, labels: str) -> View:
     sizes = _lengths(x, y)
     dtype = x.view.dtype
-    found = best_layout(dtype, x.strides(), y.strides(), labels, sizes)
+    found = best_layout(dtype, x.strides(), y.strides(), labels, sizes, b.blas_only)
     left, right = (y, x) if found.swapped else (x, y)
     left, right = (
         side if order is None else _copied(b, side, order)
