@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         device,
         device_of,
         devices,
+        from_dlpack,
         synchronize,
         to_device,
     )
@@ -132,6 +133,7 @@ __all__ = [
     "devices",
     "errors",
     "fori_loop",
+    "from_dlpack",
     "get_include",
     "ggnvp",
     "grad",
@@ -260,6 +262,7 @@ _HOMES = {
         "device",
         "device_of",
         "devices",
+        "from_dlpack",
         "synchronize",
         "to_device",
     ),

@@ -24,6 +24,7 @@ from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_a
 from nnmath_core.device.launch import family_of
 from nnmath_core.device.names import Device
 from nnmath_core.device.sparse import Pattern
+from nnmath_core.device.staging import Staging
 from nnmath_core.errors import DeviceError, ShapeError
 from nnmath_core.typing import Array
 
@@ -84,6 +85,7 @@ class CudaBackend(Backend):
         self._cupyx = importlib.import_module("cupyx")
         self.xp = Guarded(self.cupy, self.scope)
         self.xp.linalg = Guarded(self.cupy.linalg, self._raising)
+        self.staging = Staging(self.cupy, self._cupyx.empty_pinned)
 
     @functools.cached_property
     def special(self) -> Any:
@@ -130,8 +132,9 @@ class CudaBackend(Backend):
         return self.xp.asarray(x, dtype=dtype)  # type: ignore[no-any-return]
 
     def from_host(self, x: Array) -> Array:
-        """Copy a host array to this device; ``x`` may be changed as soon as the call returns."""
-        return self.xp.asarray(x, blocking=True)  # type: ignore[no-any-return]
+        """Queue the copy of a host array; ``x`` may be changed as soon as the call returns."""
+        with self.scope():
+            return self.staging.send(x)
 
     def to_host(self, x: Array) -> Array:
         """Copy an array of this device to the host, waiting for it."""

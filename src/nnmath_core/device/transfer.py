@@ -8,9 +8,11 @@ import numpy as np
 
 from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.checks import describe
-from nnmath_core.device.dispatch import backend_for
+from nnmath_core.device.backend import Backend
+from nnmath_core.device.dispatch import backend_for, device_of
 from nnmath_core.device.driver import imported_cupy
 from nnmath_core.device.names import CPU, Device, device
+from nnmath_core.device.staging import between
 from nnmath_core.errors import DtypeError
 from nnmath_core.typing import Tree
 
@@ -43,8 +45,15 @@ def to_device(tree: Tree, d: str | Device) -> Tree:
 
     Notes
     -----
-    Copies to a device read the host array before the call returns, so that it may be changed
-    afterwards. Foreign byte order becomes native on a CUDA device.
+    To a device: the host array has been read when the call returns, and may be changed. The copies
+    are queued on the current stream of ``d``, by way of at most 16 MiB of pinned memory; one array
+    is one copy (of each 4 MiB), and the host waits only while all of that memory is on its way.
+    Foreign byte order becomes native.
+
+    To the CPU: one copy an array and one wait for each device, after which the values are there.
+
+    Between two devices: the copy waits on the device for what is queued on the current stream of
+    the source, and the next work of that stream waits for the copy. The host waits for nothing.
 
     Examples
     --------
@@ -58,7 +67,7 @@ def to_device(tree: Tree, d: str | Device) -> Tree:
         if problem:
             path = paths(treedef)[i]
             raise DtypeError(f"to_device: `tree{path}` cannot be moved to {d}: {problem}")
-    return unflatten(treedef, [_move(leaf, d) for leaf in leaves])
+    return unflatten(treedef, _to_host(leaves) if d == CPU else [_move(leaf, d) for leaf in leaves])
 
 
 def _problem(leaf: Any, d: Device) -> str:
@@ -75,24 +84,55 @@ def _problem(leaf: Any, d: Device) -> str:
     place = getattr(leaf, "device", None)
     if isinstance(place, Device):
         return "" if place == d else "it is a traced value. Move the arrays before differentiating."
-    if hasattr(leaf, "__array__") or hasattr(leaf, "__dlpack__"):
-        return f"it is {describe(leaf)} of another library. Convert it with `numpy.asarray`."
-    return ""
+    if hasattr(leaf, "__dlpack__") or hasattr(leaf, "__cuda_array_interface__"):
+        way = "nnmath_core.from_dlpack"
+    elif hasattr(leaf, "__array__"):
+        way = "numpy.asarray"
+    else:
+        return ""
+    return f"it is {describe(leaf)} of another library. Convert it with `{way}`."
+
+
+def _to_host(leaves: list[Any]) -> list[Any]:
+    """Return the leaves on the host: all copies are queued, then each device is waited for once."""
+    cupy = imported_cupy()
+    if cupy is None:
+        return leaves
+    waiting: dict[Device, Backend] = {}
+    found = []
+    try:
+        for leaf in leaves:
+            if isinstance(leaf, cupy.ndarray):
+                here = device_of(leaf)
+                waiting[here] = be = backend_for(here)
+                leaf = be.xp.asnumpy(leaf, blocking=False)
+            found.append(leaf)
+    finally:  # also after an error nothing may still write into arrays that are given up
+        for be in waiting.values():
+            be.xp.cuda.get_current_stream().synchronize()
+    return found
 
 
 def _move(leaf: Any, d: Device) -> Any:
+    """Return a leaf on the CUDA device ``d``."""
     if isinstance(leaf, np.ndarray):
-        return leaf if d == CPU else backend_for(d).from_host(leaf)
+        return backend_for(d).from_host(leaf)
     cupy = imported_cupy()
     if cupy is None or not isinstance(leaf, cupy.ndarray):
         return leaf
-    here = Device("cuda", int(leaf.device.id))
-    if here == d:
-        return leaf
-    if d == CPU:
-        return backend_for(here).to_host(leaf)
-    with backend_for(d).scope():
-        return leaf.copy()  # CuPy copies to the current device
+    here = device_of(leaf)
+    return leaf if here == d else _across(cupy, leaf, here, d)
+
+
+def _across(cupy: Any, x: Any, here: Device, d: Device) -> Any:
+    """Return a copy of a device array on another device."""
+    order = "F" if x.flags.fnc else "C"
+    x = backend_for(here).xp.asarray(x, order=order)  # contiguous
+    with between(cupy, backend_for(here).scope(), backend_for(d).scope()) as stream:
+        out = cupy.empty(x.shape, x.dtype, order)
+        if x.size:
+            out.data.copy_from_device_async(x.data, x.nbytes, stream)
+    return out
 
 
 def synchronize(d: str | Device) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +19,10 @@ from nnmath_core.autodiff.ops.shape import astype, atleast_1d, copied, expand_di
 from nnmath_core.device import (
     CPU,
     Backend,
-    Device,
     backend_for,
     backend_of,
     device_of,
+    from_dlpack as shared,
     place_of,
     to_device,
 )
@@ -399,17 +398,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
 
     Arrays of CUDA devices become CuPy's. A tracer has no memory to share: its derivative would be lost.
     """
-    where, index = x.__dlpack_device__()
-    here = CPU if where == 1 else Device("cuda", int(index))
-    be = backend_for(here)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(be.scope())
-        y = be.xp.from_dlpack(x)
-    if device is not None and place_of(device) != here:
-        if copy is False:
-            raise ValueError("from_dlpack: an array cannot go to another device without a copy.")
-        return to_device(y, place_of(device))
-    return y.copy() if copy else y
+    if not hasattr(x, "__cuda_array_interface__"):
+        _ = x.__dlpack_device__  # without the protocol Python's own error, as NumPy's function
+    return shared(x, device=device, copy=copy)
 
 
 def _read(name: str) -> Callable[..., Any]:
