@@ -6,6 +6,7 @@ the names and keywords exist in the real CuPy is the business of ``test_cuda_sur
 real CuPy does with them, of ``test_gpu.py`` and ``tests/cuda`` (docs/gpu-testing.md).
 """
 
+import ctypes
 import importlib.abc
 import sys
 import types
@@ -73,12 +74,48 @@ class Array:
     ndim = property(lambda self: self.host.ndim)
     size = property(lambda self: self.host.size)
     flags = property(lambda self: self.host.flags)
+    nbytes = property(lambda self: self.host.nbytes)
+    data = property(lambda self: Pointer(self, 0))
 
     def __getitem__(self, index):
         return self.cupy.call("getitem", lambda x, i: x[i], (self, index), {})
 
-    def copy(self):  # CuPy copies to the current device, from any other
-        return Array(self.cupy, self.host.copy(), self.cupy.runtime.current[-1])
+
+class Pointer:
+    """An address in a device array."""
+
+    def __init__(self, array, offset):
+        self.array, self.offset = array, offset
+
+    address = property(lambda self: self.array.host.ctypes.data + self.offset)
+
+    def __add__(self, offset):
+        return Pointer(self.array, self.offset + offset)
+
+    def copy_from_host_async(self, address, size, stream):
+        self._copy("to device", address, size, stream)
+
+    def copy_from_device_async(self, source, size, stream):
+        self._copy("across", source.address, size, stream)
+
+    def _copy(self, what, address, size, stream):
+        runtime = self.array.cupy.runtime
+        assert runtime.current[-1] == stream.device == self.array.device.id
+        runtime.log.append((what, stream.device))
+        ctypes.memmove(self.address, address, size)
+
+
+class Stream:
+    """The one stream of a device; what is queued is done at once."""
+
+    def __init__(self, runtime):
+        self.runtime, self.device = runtime, runtime.current[-1]
+
+    def wait_event(self, event):
+        self.runtime.log.append(("wait", self.device, event.device))
+
+    def synchronize(self):
+        self.runtime.log.append(("synchronize stream", self.device))
 
 
 class StandIn(types.ModuleType):
@@ -112,10 +149,21 @@ class StandIn(types.ModuleType):
                     ("launch", name, grid, block, args, runtime.current[-1])
                 )
 
+        class Event:
+            done = True
+
+            def __init__(self, *, disable_timing):
+                assert disable_timing
+
+            def record(self, stream):
+                self.device = stream.device
+
         self.RawModule = RawModule
         self.cuda = types.SimpleNamespace(
             runtime=runtime,
             Device=CudaDevice,
+            Event=Event,
+            get_current_stream=lambda: Stream(runtime),
             nvrtc=types.SimpleNamespace(getSupportedArchs=lambda: archs),
             cublas=types.SimpleNamespace(),
         )
@@ -144,7 +192,7 @@ class StandIn(types.ModuleType):
         self.runtime.log.append((name, here))
         return Array(self, np.asarray(function(*map(host, args), **keywords)), here)
 
-    def asnumpy(self, x):
+    def asnumpy(self, x, *, blocking=True):
         self.runtime.log.append(("to host", x.device.id))
         return np.array(x.host)
 
@@ -171,6 +219,7 @@ def stand_in(monkeypatch):
         cupy = StandIn(runtime, **options)
         cupyx = types.ModuleType("cupyx")
         cupyx.errstate, cupyx.states = ErrState, states
+        cupyx.empty_pinned = np.empty
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         monkeypatch.setitem(sys.modules, "cupyx", cupyx)
         return cupy
@@ -197,10 +246,7 @@ def said(name="cuda"):
 
 def test_without_cupy_the_error_says_what_to_install(monkeypatch, stand_in):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert said() == (
-        'device: CuPy is not installed. Install it with `pip install "nnmath-core[cuda13]"` '
-        '(NVIDIA driver 580 or newer) or `pip install "nnmath-core[cuda12]"` (525 or newer).'
-    )
+    assert said() == f"device: CuPy is not installed. {BOTH}"
 
 
 def test_a_broken_cupy_is_told_apart_from_a_missing_one(monkeypatch, stand_in):
@@ -213,71 +259,113 @@ def test_a_broken_cupy_is_told_apart_from_a_missing_one(monkeypatch, stand_in):
 
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    text = said()
-    assert text.startswith(
-        "device: CuPy is installed but cannot be imported (ImportError: libcudart.so: not found)."
+    assert said() == (
+        "device: CuPy is installed but cannot be imported (ImportError: libcudart.so: not found). "
+        f"Its wheel must fit the CUDA version and only one CuPy may be installed: remove every `cupy` package. {BOTH}"
     )
-    assert "remove every `cupy` package" in text
+
+
+BOTH = (
+    'Install it with `pip install "nnmath-core[cuda13]"` (NVIDIA driver 580 or newer) or '
+    '`pip install "nnmath-core[cuda12]"` (525 or newer).'
+)
+OLDER = (
+    ", or exchange the wheel: `pip uninstall cupy-cuda13x` and "
+    '`pip install "nnmath-core[cuda12]"`.'
+)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "text"),
     [
-        (
-            {"version": "13.6.0"},
-            ["CuPy 14 or newer is needed, got 13.6.0", 'pip install "nnmath-core[cuda13]"'],
-        ),
+        ({"version": "13.6.0"}, f"CuPy 14 or newer is needed, got 13.6.0. {BOTH}"),
         (
             {"status": 35, "driver": 0},
-            ["CuPy 14.2.0 is built for CUDA 13 and finds no NVIDIA driver", 'device("cpu")'],
+            "CuPy 14.2.0 is built for CUDA 13 and finds no NVIDIA driver. Install the driver of the GPU, or "
+            'use `device("cpu")`.',
         ),
         (
             {"status": 35, "driver": 12040},
-            [
-                "is built for CUDA 13 and the NVIDIA driver reaches only CUDA 12.4. Update the",
-                'pip uninstall cupy-cuda13x` and `pip install "nnmath-core[cuda12]"',
-            ],
+            "CuPy 14.2.0 is built for CUDA 13 and the NVIDIA driver reaches only CUDA 12.4. Update the driver"
+            + OLDER,
         ),
         (
             {"status": 35, "driver": 11080, "built": 12090},
-            ["for CUDA 12 and the NVIDIA driver reaches only CUDA 11.8. Update the driver."],
+            "CuPy 14.2.0 is built for CUDA 12 and the NVIDIA driver reaches only CUDA 11.8. Update the driver.",
         ),
-        ({"status": 100}, ["the NVIDIA driver shows no GPU", "CUDA_VISIBLE_DEVICES is '-1'"]),
-        ({"count": 0}, ["the NVIDIA driver shows no GPU"]),
-        ({"status": 999}, ["the CUDA driver does not start: cudaError 999"]),
+        (
+            {"status": 100},
+            "the NVIDIA driver shows no GPU. CUDA_VISIBLE_DEVICES is '-1'. Use `device(\"cpu\")`.",
+        ),
+        (
+            {"count": 0},
+            "the NVIDIA driver shows no GPU. CUDA_VISIBLE_DEVICES is '-1'. Use `device(\"cpu\")`.",
+        ),
+        ({"status": 999}, "the CUDA driver does not start: cudaError 999."),
         (
             {"capability": "70"},
-            [
-                "cuda:0 has compute capability 7.0 and CUDA 13 begins at 7.5",
-                'pip install "nnmath-core[cuda12]"',
-            ],
+            "cuda:0 has compute capability 7.0 and CUDA 13 begins at 7.5. Use a newer GPU" + OLDER,
         ),
         (
             {"capability": "35", "built": 12090, "archs": ("50", "90")},
-            ["cuda:0 has compute capability 3.5 and CUDA 12 begins at 5.0. Use a newer GPU."],
+            "cuda:0 has compute capability 3.5 and CUDA 12 begins at 5.0. Use a newer GPU.",
         ),
     ],
 )
-def test_what_is_missing_is_said(monkeypatch, stand_in, options, words):
+def test_what_is_missing_is_said(monkeypatch, stand_in, options, text):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     stand_in(**options)
-    text = said()
-    for word in words:
-        assert word in text
+    assert said() == f"device: {text}"
+
+
+def test_without_devices_and_without_a_choice_of_them_nothing_is_said_of_the_choice(
+    monkeypatch, stand_in
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    stand_in(count=0)
+    assert said() == 'device: the NVIDIA driver shows no GPU. Use `device("cpu")`.'
+
+
+def absent():
+    """Return a namespace whose libraries are not on the machine: CuPy loads them when they are asked for."""
+
+    class Cuda(types.SimpleNamespace):
+        def __getattr__(self, name):
+            raise ImportError(f"lib{name}.so.13: cannot open shared object file\nand more")
+
+    return Cuda
 
 
 @pytest.mark.parametrize(("library", "shown"), [("nvrtc", "NVRTC"), ("cublas", "cuBLAS")])
 def test_a_missing_cuda_library_is_found_before_any_work(stand_in, library, shown):
     cupy = stand_in()
-    delattr(cupy.cuda, library)
-    text = said()
-    assert f"CuPy 14.2.0 cannot load {shown} of CUDA 13" in text
-    assert 'pip install "cupy-cuda13x[ctk]"' in text
+    there = {k: v for k, v in vars(cupy.cuda).items() if k != library}
+    cupy.cuda = absent()(**there)
+    assert said() == (
+        f"device: CuPy 14.2.0 cannot load {shown} of CUDA 13 (lib{library}.so.13: cannot open shared object file). "
+        'Install the CUDA libraries: `pip install "cupy-cuda13x[ctk]"`.'
+    )
+
+
+def test_a_missing_dependency_of_cupy_is_not_a_missing_cupy(monkeypatch, stand_in):
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "cupy":
+                raise ModuleNotFoundError("No module named 'cuda.pathfinder'", name="cuda.pathfinder")
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert said() == (
+        "device: CuPy is installed but cannot be imported (ModuleNotFoundError: No module named 'cuda.pathfinder'). "
+        f"Its wheel must fit the CUDA version and only one CuPy may be installed: remove every `cupy` package. {BOTH}"
+    )
 
 
 def test_rocm_is_refused(stand_in):
     stand_in().cuda.runtime.is_hip = True
-    assert "this CuPy is built for ROCm and NVIDIA CUDA is needed" in said()
+    assert (
+        said() == f"device: this CuPy is built for ROCm and NVIDIA CUDA is needed. {BOTH}"
+    )
 
 
 def test_an_index_beyond_the_devices_is_refused(stand_in):

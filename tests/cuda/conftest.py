@@ -23,5 +23,7 @@ def device():
     if PLUGIN is None or PLUGIN.device is None:
         pytest.skip("this is about the emulated device, and a GPU runs the tests")
     PLUGIN.device.counters.clear()
+    PLUGIN.device.history.clear()
     yield PLUGIN.device
     PLUGIN.device.order.update(order=0, poison=0xFF, seed=0)
+    PLUGIN.device.timing["late"] = False

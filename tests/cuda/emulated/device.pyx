@@ -11,14 +11,16 @@ the bytes before it carry a pattern, new memory is filled with 0xFF (NaN), and a
 used twice. Device pages are inaccessible unless a
 kernel, a copy or a library call runs, so that host code which follows a device pointer faults.
 
-Time. Everything is done at once, in the order of the calls. Streams and events are numbers.
+Time. Everything is done at once, in the order of the calls. Streams and events are numbers. With
+``timing["late"]`` an asynchronous copy from the host is done as late as CUDA may do it: when something
+waits for the device or uses it otherwise; until then events have not happened.
 """
 
 import collections
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_New
 from cython.operator cimport dereference, predecrement, preincrement
-from libc.stdint cimport intptr_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, intptr_t, uint64_t, uintptr_t
 from libc.string cimport memmove, memset
 from libcpp.map cimport map as cpp_map
 from libcpp.vector cimport vector
@@ -65,6 +67,7 @@ cdef enum:
     OUT_OF_MEMORY = 2
     INVALID_DEVICE = 101
     NOT_FOUND = 500
+    NOT_READY = 600
     ILLEGAL_ADDRESS = 700
     # cudaMemcpyKind, cudaMemoryType
     HOST_TO_HOST = 0
@@ -100,6 +103,12 @@ order = {"order": 0, "poison": 0xFF, "seed": 0}
 
 launched = collections.Counter()
 """Launches by kernel name."""
+
+history = collections.deque(maxlen=4096)
+"""What was queued, in order: (what, its stream, bytes or event); for tests of what waits for what."""
+
+timing = {"late": False}
+"""Whether copies from the host wait for the last moment, to show sources that are changed or freed too early."""
 
 used = set()
 """Modules (the stems of their files) whose kernels were launched since the set was cleared."""
@@ -159,6 +168,7 @@ cdef object memGetInfo(int skip):
 
 
 cdef object deviceSynchronize(int skip):
+    flush()
     counters["synchronize"] += 1
 
 
@@ -181,11 +191,24 @@ cdef intptr_t hostAlloc(size_t size, unsigned flags, int skip) except? 0:
 
 
 cdef object free_(intptr_t p, int skip):
+    flush()      # cudaFree waits for the device
     release(p)
 
 
 cdef object freeAsync(intptr_t p, intptr_t stream, int skip):
     release(p)
+
+
+pending = collections.deque()        # late copies, numbered; an event knows how many were queued before it
+cdef dict copies_before = {}
+cdef int64_t copies_queued = 0
+
+
+cdef object flush():
+    """Do the copies that are late."""
+    while pending:
+        number, to, of, size, kind = pending.popleft()
+        copy_now(to, of, size, kind)
 
 
 cdef void may_touch(intptr_t p) noexcept nogil:
@@ -195,6 +218,11 @@ cdef void may_touch(intptr_t p) noexcept nogil:
 
 
 cdef object copy(intptr_t to, intptr_t of, size_t size, int kind):
+    flush()
+    copy_now(to, of, size, kind)
+
+
+cdef object copy_now(intptr_t to, intptr_t of, size_t size, int kind):
     cdef int there = place_of(<void *>to), here = place_of(<void *>of)
     if size == 0:
         return
@@ -219,7 +247,13 @@ cdef object memcpy_(intptr_t to, intptr_t of, size_t size, int kind, int skip):
 
 
 cdef object memcpyAsync(intptr_t to, intptr_t of, size_t size, int kind, intptr_t stream, int skip):
-    copy(to, of, size, kind)
+    global copies_queued
+    history.append(("copy", stream, size))
+    if timing["late"] and kind == HOST_TO_DEVICE:
+        copies_queued += 1
+        pending.append((copies_queued, to, of, size, kind))
+    else:
+        copy(to, of, size, kind)
 
 
 cdef object memcpyPeer(intptr_t to, int there, intptr_t of, int here, size_t size, int skip):
@@ -227,11 +261,13 @@ cdef object memcpyPeer(intptr_t to, int there, intptr_t of, int here, size_t siz
 
 
 cdef object memcpyPeerAsync(intptr_t to, int there, intptr_t of, int here, size_t size, intptr_t stream, int skip):
+    history.append(("copy", stream, size))
     copy(to, of, size, DEVICE_TO_DEVICE)
 
 
 cdef object memset_(intptr_t p, int value, size_t size, int skip):
     counters["memset"] += 1
+    flush()
     if place_of(<void *>p) < 0 and size or not reaches(<size_t>p, size):
         fail(INVALID_VALUE)
     may_touch(p)
@@ -266,15 +302,21 @@ cdef object of_handle(intptr_t handle, int skip):
 
 
 cdef object done(intptr_t handle, int skip):
-    return 0
+    return NOT_READY if pending else 0
+
+
+cdef object eventQuery(intptr_t event, int skip):
+    return NOT_READY if pending and copies_before.get(event, 0) >= pending[0][0] else 0
 
 
 cdef object waits_for_handle(intptr_t handle, int skip):
+    history.append(("synchronize", handle, None))
+    flush()
     counters["synchronize"] += 1
 
 
 cdef object streamWaitEvent(intptr_t stream, intptr_t event, int skip, void *optional):
-    pass
+    history.append(("wait", stream, event))
 
 
 cdef int streamIsCapturing(intptr_t stream, int skip) except? -1:
@@ -324,7 +366,7 @@ cdef object graphLaunch(intptr_t graph, intptr_t stream, int skip):
         for value in values:
             bytes_at = value
             at.push_back(<void *>bytes_at)
-        start(f, grid, block, shared, <intptr_t>at.data())
+        start(f, grid, block, shared, stream, <intptr_t>at.data())
 
 
 cdef list argument_bytes(intptr_t f, void **addresses):
@@ -341,7 +383,9 @@ cdef list argument_bytes(intptr_t f, void **addresses):
 
 
 cdef object eventRecord(intptr_t event, intptr_t stream, int skip):
-    pass
+    if pending or event in copies_before:
+        copies_before[event] = copies_queued
+    history.append(("record", stream, event))
 
 
 cdef float eventElapsedTime(intptr_t start, intptr_t end, int skip) except? 0:
@@ -397,10 +441,10 @@ cdef object launchKernel(intptr_t f, unsigned gx, unsigned gy, unsigned gz, unsi
         values = argument_bytes(f, <void **>addresses)
         recordings[stream].append((f, (gx, gy, gz), (bx, by, bz), shared, values))
         return
-    start(f, (gx, gy, gz), (bx, by, bz), shared, addresses)
+    start(f, (gx, gy, gz), (bx, by, bz), shared, stream, addresses)
 
 
-cdef object start(intptr_t f, tuple grid, tuple block, unsigned shared, intptr_t addresses):
+cdef object start(intptr_t f, tuple grid, tuple block, unsigned shared, intptr_t stream, intptr_t addresses):
     """Run a kernel now."""
     cdef nnm_launch how
     cdef unsigned gx, gy, gz, bx, by, bz
@@ -410,7 +454,9 @@ cdef object start(intptr_t f, tuple grid, tuple block, unsigned shared, intptr_t
     how.block[0], how.block[1], how.block[2] = bx, by, bz
     how.shared, how.order, how.poison, how.seed = shared, order["order"], order["poison"], order["seed"]
     name, key = kernels[f]
+    flush()
     used.add(key)
+    history.append(("launch", stream, name))
     launched[name] += 1
     if 0 in (gx, gy, gz, bx, by, bz) or gx > 0x7fffffff or gy > 65535 or gz > 65535 or bz > 64 \
             or bx * by * bz > 1024:
@@ -502,7 +548,7 @@ def install(runtime, driver, int count):
     put(runtime, "eventCreate", <void *>create)
     put(runtime, "eventCreateWithFlags", <void *>createWithFlags)
     put(runtime, "eventDestroy", <void *>of_handle)
-    put(runtime, "eventQuery", <void *>done)
+    put(runtime, "eventQuery", <void *>eventQuery)
     put(runtime, "eventSynchronize", <void *>waits_for_handle)
     put(runtime, "eventRecord", <void *>eventRecord)
     put(runtime, "eventElapsedTime", <void *>eventElapsedTime)
@@ -534,10 +580,13 @@ def install(runtime, driver, int count):
         "hostAlloc": lambda size, flags: hostAlloc(size, flags, 0),
         "freeHost": lambda p: free_(p, 0),
         "memcpy": lambda to, of, size, kind: memcpy_(to, of, size, kind, 0),
-        "memcpyAsync": lambda to, of, size, kind, stream: memcpy_(to, of, size, kind, 0),
+        "memcpyAsync": lambda to, of, size, kind, stream: memcpyAsync(to, of, size, kind, stream, 0),
         "memset": lambda p, value, size: memset_(p, value, size, 0),
         "memsetAsync": lambda p, value, size, stream: memset_(p, value, size, 0),
         "streamSynchronize": lambda stream: waits_for_handle(stream, 0),
         "eventSynchronize": lambda event: waits_for_handle(event, 0),
+        "eventRecord": lambda event, stream: eventRecord(event, stream, 0),
+        "streamWaitEvent": lambda stream, event, flags=0: streamWaitEvent(stream, event, 0, NULL),
+        "pointerGetAttributes": lambda p: pointerGetAttributes(p, 0),
     }.items():
         setattr(runtime, name, f)
