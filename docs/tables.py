@@ -14,6 +14,7 @@ from typing import Any
 import bad_compile
 import bad_input as bad
 import bad_networks
+import cuda_table
 import numpy as np
 from function_list import ELSEWHERE, HEAD, NAMESPACES, on_cuda, rows
 from refusals import GROUPS
@@ -430,6 +431,32 @@ def cuda_libraries() -> str:
     )
 
 
+def cuda_primitives() -> str:
+    """Return what each primitive is on CUDA, and what has checked it."""
+    return _table(cuda_table.HEAD, cuda_table.primitive_rows())
+
+
+def cuda_operations() -> str:
+    """Return the same of the operations of the backend, optimizer steps among them."""
+    return _table(cuda_table.HEAD, cuda_table.operation_rows())
+
+
+def cuda_kernels() -> str:
+    """Return our kernels and what launches them."""
+    return _table(("kernel", "launched by"), cuda_table.kernel_rows())
+
+
+def gpu_runs() -> str:
+    """Return the recorded runs on GPUs."""
+    return _table(
+        ("called", "device", "date", "CuPy", "tests passed", "primitives"),
+        (
+            (r["short"], r["device"], r["date"], r["cupy"], f"{r['passed']:,}", str(len(r["primitives"])))
+            for r in cuda_table.RUNS
+        ),
+    )
+
+
 # ------------------------------------------------------------------------------------- functions
 def _spelled(f: Any) -> str:
     module = getattr(f, "__module__", "numpy") or "numpy"
@@ -611,6 +638,7 @@ TABLES: dict[str, Callable[[], str]] = {
         for f in (special_points, composed_points, primitives, traced_functions, missing_functions)
     },
     **{f.__name__: f for f in (traced_methods, missing_methods, cuda_libraries)},
+    **{f.__name__: f for f in (cuda_primitives, cuda_operations, cuda_kernels, gpu_runs)},
     **{f.__name__: f for f in (bad_input, bad_input_errors, losses)},
     **{f"functions_{space.replace('.', '_')}": _function_list(space) for space in NAMESPACES},
     "functions_elsewhere": functions_elsewhere,
