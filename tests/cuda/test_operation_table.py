@@ -26,7 +26,7 @@ def there(x):
 
 def own_kernels(device):
     """The kernels of ours that were launched; CuPy's functions may be called as they are."""
-    return {*device.launched} & {*cuda_table.kernels()}
+    return {name.rpartition("__")[0] for name in device.launched} & {*cuda_table.kernels()}
 
 
 def named(how):

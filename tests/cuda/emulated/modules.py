@@ -126,7 +126,11 @@ def compile_for_cupy(source, options=(), *, name_expressions=None, **ignored):
     # CuPy's own headers; those of a toolkit that happens to be here would not fit the dialect
     includes = tuple(o[2:] for o in options if o.startswith("-I") and "/cupy/_core/" in o)
     defines = tuple(o for o in options if o.startswith("-D"))
-    mapping = {e: f"template_{i}" for i, e in enumerate(name_expressions or ())}
+    # the exported name, which the device counts launches by, begins with that of the template
+    mapping = {
+        e: f"{re.sub(r'[^0-9A-Za-z]+', '_', e.partition('<')[0])}__{i}"
+        for i, e in enumerate(name_expressions or ())
+    }
     exports = {symbol: e for e, symbol in mapping.items()} or None
     path = compile_source(source, includes, defines, exports)
     asked = path.with_suffix(".json")  # for nvrtc.py
