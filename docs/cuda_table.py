@@ -12,8 +12,10 @@ import functools
 import importlib.resources
 import inspect
 import json
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from nnmath_core.autodiff.ops.special.declare import typed
@@ -70,17 +72,35 @@ def _named(tree: ast.AST) -> set[str]:
     return texts & {*kernels()}
 
 
-@functools.cache
-def _methods() -> dict[str, ast.FunctionDef]:
-    (cls,) = ast.parse(inspect.getsource(CudaBackend)).body
-    assert isinstance(cls, ast.ClassDef)
-    return {node.name: node for node in cls.body if isinstance(node, ast.FunctionDef)}
+def _written(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _written(constant)
+
+
+def _named_by(f: Any, seen: set[Any]) -> set[str]:
+    """Return the kernels that a function names, itself or in functions of its module that it calls."""
+    if isinstance(f, partial):
+        return set().union(*(_named_by(part, seen) for part in (f.func, *f.args)))
+    if not isinstance(f, FunctionType) or f in seen:
+        return set()
+    seen.add(f)
+    found = set()
+    for code in _written(f.__code__):
+        found |= {text for text in code.co_consts if isinstance(text, str)} & {*kernels()}
+        for name in code.co_names:
+            called = f.__globals__.get(name)
+            if getattr(called, "__module__", None) == f.__module__:
+                found |= _named_by(called, seen)
+    return found
 
 
 @functools.cache
 def launched_by() -> dict[str, list[str]]:
     """Return the kernels that each method of `CudaBackend` launches."""
-    return {name: sorted(_named(node)) for name, node in _methods().items()}
+    own = {name: f for name, f in vars(CudaBackend).items() if isinstance(f, FunctionType)}
+    return {name: sorted(_named_by(f, set())) for name, f in own.items()}
 
 
 def _users(kernel: str) -> list[str]:
@@ -99,12 +119,16 @@ def _users(kernel: str) -> list[str]:
 # ------------------------------------------------------------------------------------ implementations
 def operation_implementation(name: str) -> str:
     """Return how an operation of the backend runs."""
-    used = launched_by().get(name, ())
+    used = launched_by().get(name)
     if used:
-        return ", ".join(f"kernel `{kernels()[kernel]}.{kernel}`" for kernel in used)
+        return _kernel_names(used)
     if name in _BY_HAND:
         return _BY_HAND[name]
-    return f"`CudaBackend.{name}`, array code over `cupy`" if name in _methods() else DEFINITION
+    return DEFINITION if used is None else f"`CudaBackend.{name}`, array code over `cupy`"
+
+
+def _kernel_names(used: Iterable[str]) -> str:
+    return "kernel " + ", ".join(f"`{kernels()[name]}.{name}`" for name in used)
 
 
 def implementation(p: Primitive) -> str:
@@ -114,7 +138,8 @@ def implementation(p: Primitive) -> str:
     if isinstance(p.forward, partial) and p.forward.func is typed:
         return f"`cupyx.scipy.special.{p.forward.args[0]}`"
     if not isinstance(p.forward, str):
-        return DEFINITION
+        used = sorted(_named_by(p.forward, set()))
+        return f"{_kernel_names(used)}; elsewhere its definition" if used else DEFINITION
     if p.forward in Backend.operations:
         return operation_implementation(p.forward)
     return f"`cupyx.scipy.{p.forward}`" if p.forward.startswith("special.") else f"`cupy.{p.forward}`"

@@ -13,6 +13,7 @@ import pytest
 
 from nnmath_core.autodiff.primitive import REGISTRY
 from nnmath_core.device import Backend, CudaBackend
+from nnmath_core.device.launch import read_signatures
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -41,11 +42,7 @@ def test_every_operation_of_the_backend_has_a_row():
 
 def test_every_kernel_has_a_row_and_somebody_launches_it():
     sources = (ROOT / "src" / "_ext").glob("*/*.cu")
-    there = {
-        f"{path.stem}.{name}"
-        for path in sources
-        for name in re.findall(r"__global__ void(?: __launch_bounds__\([^)]*\))? (\w+)\(", path.read_text())
-    }
+    there = {f"{path.stem}.{name}" for path in sources for name in read_signatures(path.read_text())}
     rows = cuda_table.kernel_rows()
     assert set(names(rows)) == there
     assert [name for name, users in rows if not users] == []

