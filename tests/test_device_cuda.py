@@ -192,7 +192,7 @@ class StandIn(types.ModuleType):
         self.runtime.log.append((name, here))
         return Array(self, np.asarray(function(*map(host, args), **keywords)), here)
 
-    def asnumpy(self, x, *, blocking=True):
+    def asnumpy(self, x, *, order="C", blocking=True):
         self.runtime.log.append(("to host", x.device.id))
         return np.array(x.host)
 

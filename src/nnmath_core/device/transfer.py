@@ -105,7 +105,7 @@ def _to_host(leaves: list[Any]) -> list[Any]:
             if isinstance(leaf, cupy.ndarray):
                 here = device_of(leaf)
                 waiting[here] = be = backend_for(here)
-                leaf = be.xp.asnumpy(leaf, blocking=False)
+                leaf = be.xp.asnumpy(leaf, order="A", blocking=False)
             found.append(leaf)
     finally:  # also after an error nothing may still write into arrays that are given up
         for be in waiting.values():
