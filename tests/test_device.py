@@ -206,6 +206,7 @@ def test_to_device_keeps_the_structure_and_moves_nothing_without_need(backend):
     moved = to_device(tree, backend.device)
     assert device_of(moved["b"][0]) == backend.device
     assert moved["b"][1:] == [3, "text", None]
+    assert to_device([np.float32, np.ndarray], backend.device) == [np.float32, np.ndarray]
     assert moved["a"] == (1.5,)
     again = to_device(moved, backend.device)
     assert again["b"][0] is moved["b"][0]

@@ -23,8 +23,8 @@ def to_device(tree: Tree, d: str | Device) -> Tree:
     Parameters
     ----------
     tree : tree of arrays
-        An array, or nested containers of arrays. Numbers, strings, functions and ``None`` belong
-        to no device and stay as they are.
+        An array, or nested containers of arrays. Numbers, strings, types, functions and ``None``
+        belong to no device and stay as they are.
     d : str or Device
         As for `device`.
 
@@ -79,7 +79,7 @@ def _problem(leaf: Any, d: Device) -> str:
             return f"it holds {leaf.dtype} elements. Arrays of numbers up to 64 bits can be moved."
         return ""
     cupy = imported_cupy()
-    if isinstance(leaf, np.generic) or (cupy is not None and isinstance(leaf, cupy.ndarray)):
+    if isinstance(leaf, np.generic | type) or (cupy is not None and isinstance(leaf, cupy.ndarray)):
         return ""
     place = getattr(leaf, "device", None)
     if isinstance(place, Device):
