@@ -32,7 +32,7 @@ from nnmath_core.autodiff.ops.conventions import (
     refuse,
 )
 from nnmath_core.autodiff.ops.plain import numpys
-from nnmath_core.device import device_of
+from nnmath_core.device import device_of, entering
 from nnmath_core.errors import TraceError
 
 __all__ = [
@@ -59,6 +59,7 @@ def _fixed(*xs: Any) -> list[Any]:
     return [shape.stop_gradient(x) if isinstance(x, Tracer) else as_operand(x) for x in xs]
 
 
+@entering
 def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
     """NumPy's ``isclose``: |a - b| <= atol + rtol |b|; it carries no derivative."""
     a, b, rtol, atol = _fixed(a, b, rtol, atol)
@@ -78,12 +79,14 @@ def _both_nan(a: Any, b: Any) -> Any:
     return compare.logical_and(compare.isnan(a), compare.isnan(b))
 
 
+@entering
 def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
     """NumPy's ``allclose``; under vmap a truth value for each example."""
     close = isclose(a, b, rtol, atol, equal_nan)
     return reduce.all(close) if is_traced(close) else bool(np.all(close))
 
 
+@entering
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     """NumPy's ``array_equal``; under vmap a truth value for each example."""
     a, b = _fixed(a1, a2)
@@ -95,6 +98,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     return reduce.all(compare.logical_or(same, _both_nan(a, b)) if equal_nan else same)
 
 
+@entering
 def array_equiv(a1: Any, a2: Any) -> Any:
     """NumPy's ``array_equiv``; under vmap a truth value for each example."""
     a, b = _fixed(a1, a2)

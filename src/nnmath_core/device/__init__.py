@@ -25,7 +25,7 @@ from types import ModuleType
 from nnmath_core.device.backend import Backend
 from nnmath_core.device.cpu import CpuBackend
 from nnmath_core.device.cuda import CudaBackend
-from nnmath_core.device.dispatch import backend_for, backend_of, device_of, place_of
+from nnmath_core.device.dispatch import backend_for, backend_of, device_of, entering, place_of
 from nnmath_core.device.interop import from_dlpack
 from nnmath_core.device.names import (
     CPU,
@@ -50,6 +50,7 @@ __all__ = [
     "device",
     "device_of",
     "devices",
+    "entering",
     "from_dlpack",
     "place_of",
     "synchronize",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from nnmath_core.device.cuda import CudaBackend
 from nnmath_core.device.driver import imported_cupy
 from nnmath_core.device.names import CPU, Device, current_default_device, device
 from nnmath_core.errors import DeviceError, DtypeError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _HOST = CpuBackend()
 _NUMBERS = (int, float, complex, np.generic)  # bool is an int
@@ -122,6 +126,45 @@ def backend_for(d: str | Device) -> Backend:
 @functools.cache
 def _cuda(index: int) -> CudaBackend:
     return CudaBackend(index)
+
+
+def entering(f: F) -> F:
+    """Return a function that enters the device of the first device array among its arguments.
+
+    For functions that are made of several operations: the operators on arrays between these are CuPy's, which work on
+    the current device. On the host nothing is entered, nor for traced values, whose transformation has done it.
+
+    Parameters
+    ----------
+    f : callable
+
+    Returns
+    -------
+    callable
+        Of the same name and signature.
+
+    Examples
+    --------
+    >>> @entering
+    ... def middle(x, y):
+    ...     return (x + y) / 2
+    >>> middle(1.0, 2.0)
+    1.5
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any, **kw: Any) -> Any:
+        cupy = sys.modules.get("cupy")
+        if cupy is not None:
+            for x in (*args, *kw.values()):
+                if isinstance(x, (list, tuple)) and x:
+                    x = x[0]
+                if isinstance(x, cupy.ndarray):
+                    with _cuda(int(x.device.id)).scope():
+                        return f(*args, **kw)
+        return f(*args, **kw)
+
+    return call  # type: ignore[return-value]
 
 
 def backend_of(*arrays: Any, who: str = "backend_of", names: tuple[str, ...] = ()) -> Backend:

@@ -1,7 +1,7 @@
 """Arrays of other libraries, on the host and on CUDA devices, without a copy.
 
-Two protocols are spoken: DLPack, which almost every library has, and ``__cuda_array_interface__``, which some have alone.
-Both order the work of the two libraries on the device by events, so that the host waits for nothing.
+Two protocols are spoken: DLPack, which almost every library has, and ``__cuda_array_interface__``, which some have
+alone. Both order the work of the two libraries on the device by events, so that the host waits for nothing.
 
 References
 ----------

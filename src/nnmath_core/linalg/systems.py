@@ -57,6 +57,7 @@ from nnmath_core.autodiff.ops.stacks import (
     square_last,
 )
 from nnmath_core.checks import require_in
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.linalg.special_matrices import toeplitz
 
@@ -290,6 +291,7 @@ def det(a: Any, overwrite_a: Any = False, check_finite: Any = True) -> Any:
     return _det(a)
 
 
+@entering
 def logdet(a: Any, *, assume_a: str = "pos", lower: bool = True) -> Any:
     r"""The logarithm of the determinant of a positive definite matrix, or of its absolute value.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnmath_core.autodiff.ops.select import relu as _relu, where
 from nnmath_core.checks import require_in, require_real
+from nnmath_core.device import entering
 from nnmath_core.nn.operands import require_operand
 from nnmath_core.special import erfc, expit
 from nnmath_core.typing import Array, ArrayLike
@@ -49,6 +50,7 @@ def relu(x: ArrayLike) -> Array:
     return y
 
 
+@entering
 def tanh(x: ArrayLike) -> Array:
     r"""Hyperbolic tangent, the `numpy.tanh` of layers.
 
@@ -90,6 +92,7 @@ _SATURATED = 40.0
 """From here on Phi and its derivative are 0 or 1 in float64: arguments beyond, whose squares overflow, are not seen."""
 
 
+@entering
 def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     r"""Gaussian error linear unit: the argument times its standard normal probability.
 
@@ -193,6 +196,7 @@ def sigmoid(x: ArrayLike) -> Array:
     return _sigmoid(require_operand("sigmoid", "x", x))
 
 
+@entering
 def silu(x: ArrayLike) -> Array:
     r"""Sigmoid linear unit, also called swish: the argument times its logistic function.
 
@@ -244,6 +248,7 @@ def _softplus(x: Array) -> Array:
     return y
 
 
+@entering
 def softplus(x: ArrayLike, *, beta: float = 1.0) -> Array:
     r"""Smooth rectifier.
 
@@ -292,6 +297,7 @@ def softplus(x: ArrayLike, *, beta: float = 1.0) -> Array:
     return _softplus(x) if sharpness == 1.0 else _softplus(sharpness * x) / sharpness
 
 
+@entering
 def log_sigmoid(x: ArrayLike) -> Array:
     r"""Logarithm of the logistic function.
 
@@ -327,6 +333,7 @@ def log_sigmoid(x: ArrayLike) -> Array:
     return -_softplus(-require_operand("log_sigmoid", "x", x))
 
 
+@entering
 def mish(x: ArrayLike) -> Array:
     r"""The argument times the hyperbolic tangent of its softplus.
 

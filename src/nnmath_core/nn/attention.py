@@ -14,6 +14,7 @@ from nnmath_core.checks import (
     require_real,
     sentence,
 )
+from nnmath_core.device import entering
 from nnmath_core.errors import DtypeError, ShapeError
 from nnmath_core.nn.attention_blocks import Block, attend_in_blocks
 from nnmath_core.nn.attention_whole import attend, is_real
@@ -145,6 +146,7 @@ def attention(
     return y.reshape(shape) if tuple(y.shape) != shape else y
 
 
+@entering
 def attention_weights(
     q: Array,
     k: Array,

@@ -19,7 +19,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
-from nnmath_core.device import backend_for, current_default_device
+from nnmath_core.device import backend_for, current_default_device, entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.affine import (
     affine,
@@ -35,6 +35,7 @@ from nnmath_core.typing import Array, ArrayLike
 __all__ = ["BatchNorm", "batch_norm", "require_momentum", "require_several"]
 
 
+@entering
 def batch_norm(
     x: Array,
     scale: ArrayLike | None = None,
@@ -234,6 +235,7 @@ class BatchNorm:
         statistics = xp.zeros(shape, dtype), xp.ones(shape, dtype)
         return cls(*arrays, require_eps(who, eps), require_momentum(who, momentum), *statistics)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return ``x`` normalised by the running statistics.
 
@@ -257,6 +259,7 @@ class BatchNorm:
         y = _by_given("BatchNorm", x, self.mean, self.var, channels, self.eps)
         return _affine("BatchNorm", y, self.scale, self.shift, x)
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, BatchNorm]:
         """Return ``x`` normalised by its own statistics, and the layer with the new running ones.
 

@@ -25,7 +25,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
-from nnmath_core.device import backend_for, current_default_device
+from nnmath_core.device import backend_for, current_default_device, entering
 from nnmath_core.errors import DtypeError, ShapeError
 from nnmath_core.nn.activations import relu, sigmoid
 from nnmath_core.nn.initializers import glorot_uniform, require_float_dtype
@@ -243,6 +243,7 @@ class RNNCell(_Cell):
         """Return zeros, shape (..., features), for inputs of shape (..., in)."""
         return self._zeros(x)
 
+    @entering
     def __call__(self, x: Any, state: Array) -> tuple[Array, Array]:
         """Return the output and the new state, which are the same.
 
@@ -371,6 +372,7 @@ class GRUCell(_Cell):
         """Return zeros, shape (..., features), for inputs of shape (..., in)."""
         return self._zeros(x)
 
+    @entering
     def __call__(self, x: Any, state: Array) -> tuple[Array, Array]:
         """Return the output and the new state, which are the same.
 
@@ -519,6 +521,7 @@ class LSTMCell(_Cell):
         zeros = self._zeros(x)
         return zeros, zeros
 
+    @entering
     def __call__(self, x: Any, state: LSTMState) -> tuple[Array, LSTMState]:
         """Return the output and the new state.
 

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from nnmath_core.autodiff.ops.convolutions import conv_p
 from nnmath_core.checks import require_positive_int
+from nnmath_core.device import entering
 from nnmath_core.nn.initializers import he_normal
 from nnmath_core.nn.kernel_layer import KernelLayer, kernel_operands, require_channels, with_bias
 from nnmath_core.nn.spatial import (
@@ -27,6 +28,7 @@ from nnmath_core.typing import Array, Rng
 __all__ = ["Conv1d", "Conv2d", "conv"]
 
 
+@entering
 def conv(
     x: Array,
     kernel: Array,
@@ -195,6 +197,7 @@ class _Conv(KernelLayer):
         paddings(who, padding, window, window, strides, dilations)
         return cls(weight, b, stride, padding, dilation, groups)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the convolution of ``x``.
 

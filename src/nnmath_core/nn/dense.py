@@ -17,7 +17,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
-from nnmath_core.device import backend_for, current_default_device
+from nnmath_core.device import backend_for, current_default_device, entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.initializers import he_normal, require_float_dtype
 from nnmath_core.nn.operands import require_operand, require_operand_of
@@ -110,6 +110,7 @@ class Dense:
         xp = backend_for(current_default_device()).xp
         return cls(weight, xp.zeros(sizes[1], dtype) if bias else None)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return ``x @ weight + bias``.
 

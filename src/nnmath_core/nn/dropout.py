@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.checks import describe, require_real, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError
 from nnmath_core.nn.operands import require_operand
 from nnmath_core.random import bits
@@ -20,6 +21,7 @@ __all__ = ["Dropout", "dropout"]
 _WORDS = 2**32
 
 
+@entering
 def dropout(
     x: ArrayLike, rate: float, key: Array | None, *, broadcast_dims: Sequence[int] = ()
 ) -> Array:
@@ -167,6 +169,7 @@ class Dropout:
         object.__setattr__(self, "rate", require_rate("Dropout", self.rate))
         object.__setattr__(self, "broadcast_dims", _integers("Dropout", self.broadcast_dims))
 
+    @entering
     def __call__(self, x: ArrayLike) -> Array:
         """Return ``x``.
 
@@ -187,6 +190,7 @@ class Dropout:
         """
         return require_operand("Dropout", "x", x)
 
+    @entering
     def train(self, x: ArrayLike, *, key: Array | None = None) -> tuple[Array, Dropout]:
         """Return ``x`` with entries dropped, and the layer.
 

@@ -23,7 +23,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
-from nnmath_core.device import backend_for, backend_of, current_default_device
+from nnmath_core.device import backend_for, backend_of, current_default_device, entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.nn.initializers import require_float_dtype
 from nnmath_core.nn.operands import require_operand, require_operand_of
@@ -121,6 +121,7 @@ class Embedding:
             weight[padding_index] = 0.0
         return cls(_placed(weight, dtype), padding_index)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the rows of the indices.
 
@@ -228,6 +229,7 @@ class PositionEmbedding:
         dtype = require_float_dtype(who, dtype)
         return cls(_placed(std * require_rng(who, rng).standard_normal((length, d)), dtype))
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return ``x`` with the rows of its positions added.
 
@@ -316,6 +318,7 @@ def positional_encoding(
     return _placed(table, dtype)
 
 
+@entering
 def rotary(x: Array, *, base: float = 10000.0, offset: int = 0, interleaved: bool = False) -> Array:
     r"""Turn pairs of entries of queries or keys by angles that grow with their position.
 

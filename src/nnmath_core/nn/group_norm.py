@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from nnmath_core.autodiff.ops.standardize import standardize_p
 from nnmath_core.checks import describe, require_positive_int, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.affine import affine, constants, require_channels, require_eps
 from nnmath_core.nn.operands import require_operand
@@ -19,6 +20,7 @@ from nnmath_core.typing import Array, ArrayLike
 __all__ = ["GroupNorm", "InstanceNorm", "group_norm", "instance_norm"]
 
 
+@entering
 def group_norm(
     x: Array,
     scale: ArrayLike | None = None,
@@ -105,6 +107,7 @@ def require_divisor(who: str, groups: Any, channels: int) -> int:
     return count
 
 
+@entering
 def instance_norm(
     x: Array,
     scale: ArrayLike | None = None,
@@ -239,6 +242,7 @@ class GroupNorm:
         arrays = constants(who, (channels,), dtype, scale=scale, shift=shift)
         return cls(*arrays, groups, channels, require_eps(who, eps))
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the normalised examples.
 
@@ -334,6 +338,7 @@ class InstanceNorm:
         arrays = constants(who, (channels,), dtype, scale=scale, shift=shift)
         return cls(*arrays, channels, require_eps(who, eps))
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the normalised examples.
 

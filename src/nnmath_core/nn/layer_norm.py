@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from nnmath_core.autodiff.ops.standardize import rms_p, standardize_p
 from nnmath_core.checks import describe, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.affine import affine, constants, require_eps, require_lengths
 from nnmath_core.nn.operands import require_axes, require_operand
@@ -18,6 +19,7 @@ from nnmath_core.typing import Array, ArrayLike
 __all__ = ["LayerNorm", "RMSNorm", "layer_norm", "rms_norm"]
 
 
+@entering
 def layer_norm(
     x: Array,
     scale: ArrayLike | None = None,
@@ -94,6 +96,7 @@ def layer_norm(
     return affine(who, y, scale, shift, tuple(x.shape[k] for k in axes), axes, x.dtype)
 
 
+@entering
 def rms_norm(
     x: Array,
     scale: ArrayLike | None = None,
@@ -242,6 +245,7 @@ class LayerNorm:
         arrays = constants(who, lengths, dtype, scale=scale, shift=shift)
         return cls(*arrays, lengths, require_eps(who, eps))
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the normalised examples.
 
@@ -329,6 +333,7 @@ class RMSNorm:
         arrays = constants(who, lengths, dtype, scale=scale, shift=False)
         return cls(arrays[0], lengths, require_eps(who, eps))
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the normalised examples.
 

@@ -35,6 +35,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.labels import check_entries
 from nnmath_core.nn.reduction import REDUCTIONS, Reduction, reduce_examples, require_reduction
@@ -183,6 +184,7 @@ class Loss:
             require_in(f"{self.__name__}.replace", "options", name, known)
         return dataclasses.replace(self, **options)
 
+    @entering
     def gradient(self, prediction: Any, target: Any) -> Any:
         """Return the gradient in the prediction, in closed form.
 
@@ -203,6 +205,7 @@ class Loss:
         p, t = self._operands(prediction, target)
         return self._scaled(self._gradient(p, t), p, t)
 
+    @entering
     def hessian(self, prediction: Any, target: Any) -> Any:
         """Return the Hessian in the prediction, in closed form, without the zeros between examples.
 
@@ -225,6 +228,7 @@ class Loss:
         p, t = self._operands(prediction, target)
         return self._scaled(self._hessian(p, t), p, t)
 
+    @entering
     def fisher(self, prediction: Any) -> Any:
         """Return the Fisher information: the expected Hessian when the targets follow the likelihood.
 
@@ -268,6 +272,7 @@ class Loss:
         """
         raise DomainError(self._no_likelihood("sample"))
 
+    @entering
     def inverse_link(self, prediction: Any) -> Any:
         """Return the parameter of the likelihood that the prediction stands for: mean, rate, probabilities.
 
@@ -293,6 +298,7 @@ class Loss:
         given = {name: value for name, value in options.items() if value is not None}
         return dataclasses.replace(self, **given) if given else self
 
+    @entering
     def _value(self, prediction: Any, target: Any) -> Array:
         p, t = self._operands(prediction, target)
         require_reduction(self.__name__, self.reduction, self._examples(p, t))
@@ -361,6 +367,7 @@ class Likelihood(Loss):
     def _checked_prediction(self, prediction: Any) -> Any:
         return require_float(self.__name__, "prediction", prediction)
 
+    @entering
     def _value(self, prediction: Any, target: Any) -> Array:
         p, t = self._operands(prediction, target)
         require_reduction(self.__name__, self.reduction, self._examples(p, t))
@@ -369,6 +376,7 @@ class Likelihood(Loss):
         value: Array = self._reduced(losses, p, t)
         return value
 
+    @entering
     def fisher(self, prediction: Any) -> Any:  # noqa: D102 (inherited)
         p = self._checked_prediction(prediction)
         return self._scaled(self._fisher(p), p, None)
@@ -376,6 +384,7 @@ class Likelihood(Loss):
     def sample(self, key: Any, prediction: Any) -> Any:  # noqa: D102 (inherited)
         return self._draw(key, self._checked_prediction(prediction))
 
+    @entering
     def inverse_link(self, prediction: Any) -> Any:  # noqa: D102 (inherited)
         return self._mean(self._checked_prediction(prediction))
 

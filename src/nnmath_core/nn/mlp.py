@@ -16,6 +16,7 @@ from nnmath_core.checks import (
     require_rng,
     sentence,
 )
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.activations import relu
 from nnmath_core.nn.dense import Dense
@@ -110,6 +111,7 @@ class MLP:
         ]
         return cls(tuple(layers), activation)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the outputs of the last layer.
 

@@ -16,6 +16,7 @@ from nnmath_core.checks import (
     require_rng,
     sentence,
 )
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.nn.attention import attention, attention_weights
 from nnmath_core.nn.dense import Dense
@@ -145,6 +146,7 @@ class MultiHeadAttention:
         )
         return cls(query, key, value, out, heads, rate)
 
+    @entering
     def __call__(
         self,
         x: Array,
@@ -178,6 +180,7 @@ class MultiHeadAttention:
         q, k, v = self._heads(x, context)
         return self._joined(attention(q, k, v, mask=mask, bias=bias, causal=causal))
 
+    @entering
     def train(
         self,
         x: Array,

@@ -13,6 +13,7 @@ from nnmath_core.autodiff.ops.pad import pad
 from nnmath_core.autodiff.ops.reduce import sum_p
 from nnmath_core.autodiff.ops.windows import max_windows_p, windows_p
 from nnmath_core.checks import require_in, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.operands import require_operand
 from nnmath_core.nn.spatial import (
@@ -107,6 +108,7 @@ def pool_max(
     return unflat_batch(y, lead)
 
 
+@entering
 def avg_pool(
     x: Array,
     window: PerAxis,
@@ -215,6 +217,7 @@ def _in_window(
     return [min(a + window, end) - max(a, first) for a in starts]
 
 
+@entering
 def adaptive_avg_pool(x: Array, size: PerAxis) -> Array:
     r"""Mean of as many windows as are wanted, which cover an image or a sequence of any size.
 
@@ -281,6 +284,7 @@ def _along(x: Array, axis: int, m: int) -> Array:
     return concatenate_p(*parts, axis=axis) if m > 1 else parts[0]  # type: ignore[no-any-return]
 
 
+@entering
 def global_avg_pool(x: Array) -> Array:
     r"""Mean of all positions of each channel.
 

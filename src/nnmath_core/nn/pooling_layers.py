@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nnmath_core.checks import sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.pooling import pool_adaptive, pool_avg, pool_global, pool_max
 from nnmath_core.nn.spatial import Padding, PerAxis, per_axis
@@ -47,6 +48,7 @@ class _MaxPool(_Pool):
     dilation: PerAxis = 1
     ceil_mode: bool = field(default=False, kw_only=True)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the largest entry of each window.
 
@@ -129,6 +131,7 @@ class _AvgPool(_Pool):
     ceil_mode: bool = field(default=False, kw_only=True)
     count_include_pad: bool = field(default=True, kw_only=True)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the mean of each window.
 
@@ -208,6 +211,7 @@ class AvgPool2d(_AvgPool):
 class _AdaptiveAvgPool(_Pool):
     size: PerAxis
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the means of windows that cover ``x``.
 
@@ -303,6 +307,7 @@ class GlobalAvgPool:
     (5, 4)
     """
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the means.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.checks import require_real, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.activations import relu
 from nnmath_core.nn.operands import require_operand, require_operand_of
@@ -44,6 +45,7 @@ def _below(x: Array, bound: float) -> Array:
     return r
 
 
+@entering
 def leaky_relu(x: ArrayLike, *, negative_slope: float | Array = 0.01) -> Array:
     r"""Rectified linear unit that lets a part of negative arguments through.
 
@@ -113,6 +115,7 @@ def _broadcasts(small: Any, shape: Any) -> bool:
         return False
 
 
+@entering
 def elu(x: ArrayLike, *, alpha: float = 1.0) -> Array:
     r"""Exponential linear unit.
 
@@ -166,6 +169,7 @@ def _elu(x: Array, alpha: float, scale: float) -> Array:
     return y
 
 
+@entering
 def selu(x: ArrayLike) -> Array:
     r"""Scaled exponential linear unit, which keeps mean 0 and variance 1.
 
@@ -209,6 +213,7 @@ def selu(x: ArrayLike) -> Array:
     return _elu(require_operand("selu", "x", x), SELU_ALPHA, SELU_SCALE)
 
 
+@entering
 def relu6(x: ArrayLike) -> Array:
     r"""Rectified linear unit that ends at 6.
 
@@ -252,6 +257,7 @@ def _relu6(x: Array) -> Array:
     return y
 
 
+@entering
 def hard_tanh(x: ArrayLike, *, min_val: float = -1.0, max_val: float = 1.0) -> Array:
     r"""The identity between two bounds.
 
@@ -298,6 +304,7 @@ def hard_tanh(x: ArrayLike, *, min_val: float = -1.0, max_val: float = 1.0) -> A
     return y
 
 
+@entering
 def hard_sigmoid(x: ArrayLike) -> Array:
     r"""A sigmoid of three straight pieces.
 
@@ -337,6 +344,7 @@ def hard_sigmoid(x: ArrayLike) -> Array:
     return _relu6(require_operand("hard_sigmoid", "x", x) + 3.0) / 6.0
 
 
+@entering
 def hard_swish(x: ArrayLike) -> Array:
     r"""The argument times its hard sigmoid, `silu` in three pieces.
 

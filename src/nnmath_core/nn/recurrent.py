@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from nnmath_core.checks import describe, require_in, require_positive_int, require_rng, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.nn.cells import GRUCell, LSTMCell, RNNCell
 from nnmath_core.nn.dropout import dropout, require_rate
@@ -81,6 +82,7 @@ class _Recurrent:
         """Number of layers."""
         return len(self.cells) // (2 if self.bidirectional else 1)
 
+    @entering
     def __call__(
         self,
         x: Array,
@@ -145,6 +147,7 @@ class _Recurrent:
         """
         return self._run(x, state, lengths, mask, None)
 
+    @entering
     def train(
         self,
         x: Array,

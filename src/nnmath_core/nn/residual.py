@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnmath_core.checks import sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.operands import require_operand, require_operand_of
 from nnmath_core.nn.training import key_of, require_layer, show_layer, train_layer
@@ -57,6 +58,7 @@ class Residual:
         if self.projection is not None:
             require_layer("Residual", "projection", self.projection)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return ``x + layer(x)``.
 
@@ -77,6 +79,7 @@ class Residual:
         straight = x if self.projection is None else self.projection(x)
         return self._sum(straight, self.layer(x))
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, Residual]:
         """Return the output in training, and the layers with their new statistics.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnmath_core.checks import describe, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DtypeError
 from nnmath_core.nn.training import is_function, key_of, require_layer, show_layer, train_layer
 from nnmath_core.typing import Array
@@ -68,6 +69,7 @@ class Sequential:
         layers = tuple(_as_layer(f"layers[{i}]", layer) for i, layer in enumerate(self.layers))
         object.__setattr__(self, "layers", layers)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the output of the last layer.
 
@@ -89,6 +91,7 @@ class Sequential:
             x = layer(x)
         return x
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, Sequential]:
         """Return the output in training, and the layers with their new statistics.
 

@@ -11,6 +11,7 @@ import numpy as np
 from nnmath_core import special
 from nnmath_core.autodiff.transforms import stop_gradient
 from nnmath_core.checks import describe, require_real, require_shape, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.nn.activations import sigmoid
 from nnmath_core.nn.operands import require_operand, require_operand_of
@@ -19,6 +20,7 @@ from nnmath_core.typing import Array, ArrayLike
 __all__ = ["glu", "log_softmax", "softmax"]
 
 
+@entering
 def softmax(x: ArrayLike, *, axis: int = -1, temperature: float | Array = 1.0) -> Array:
     r"""Probabilities in proportion to exponentials.
 
@@ -73,6 +75,7 @@ def softmax(x: ArrayLike, *, axis: int = -1, temperature: float | Array = 1.0) -
     return y
 
 
+@entering
 def log_softmax(x: ArrayLike, *, axis: int = -1, temperature: float | Array = 1.0) -> Array:
     r"""Logarithms of the probabilities of `softmax`.
 
@@ -146,6 +149,7 @@ def _require_axis(who: str, axis: Any, ndim: int) -> int:
     return number % ndim
 
 
+@entering
 def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     r"""Gated linear unit: one half times the sigmoid of the other.
 

@@ -13,7 +13,7 @@ from nnmath_core.autodiff.ops.norms import norm_p
 from nnmath_core.autodiff.transforms import stop_gradient, vjp
 from nnmath_core.autodiff.tree import buffer
 from nnmath_core.checks import describe, require_int, require_real, require_rng, sentence
-from nnmath_core.device import backend_of
+from nnmath_core.device import backend_of, entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.nn.affine import require_lengths
 from nnmath_core.nn.operands import require_operand
@@ -163,6 +163,7 @@ class SpectralNorm:
         sigma = self._gain(weight, stop_gradient(u), stop_gradient(v))
         return dataclasses.replace(self.layer, weight=weight / sigma)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the output of the layer, divided by its norm but for the bias.
 
@@ -183,6 +184,7 @@ class SpectralNorm:
         y: Array = self._divided("SpectralNorm", x, self.left, self.right)(x)
         return y
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, SpectralNorm]:
         """Return the output with vectors moved by the power iteration, and the layer with them.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.checks import require_float
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError
 from nnmath_core.nn.loss import Likelihood, option_of_entries
 from nnmath_core.nn.reduction import Reduction
@@ -122,6 +123,7 @@ class StudentTNLL(Likelihood):
         df = option_of_entries(who, "df", self.df, p, *_DOMAIN["df"])
         return df, option_of_entries(who, "scale", self.scale, p, *_DOMAIN["scale"])
 
+    @entering
     def _value(self, prediction: Any, target: Any) -> Array:
         if hasattr(self.df, "shape") and not self.full:
             raise DomainError(

@@ -15,6 +15,7 @@ from nnmath_core.checks import (
     require_positive_int,
     require_rng,
 )
+from nnmath_core.device import entering
 from nnmath_core.nn.activations import gelu
 from nnmath_core.nn.dense import Dense
 from nnmath_core.nn.dropout import dropout, require_rate
@@ -161,6 +162,7 @@ class TransformerBlock:
             dropout=rate,
         )
 
+    @entering
     def __call__(
         self,
         x: Array,
@@ -194,6 +196,7 @@ class TransformerBlock:
         y: Array = self.norm2(x + self._mlp(x))
         return y
 
+    @entering
     def train(
         self,
         x: Array,

@@ -13,6 +13,7 @@ from nnmath_core.autodiff.ops.convolutions import conv_input_p
 from nnmath_core.autodiff.ops.join import pad_p
 from nnmath_core.autodiff.ops.shape import reshape_p, transpose_p
 from nnmath_core.checks import require_positive_int, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.initializers import he_normal
 from nnmath_core.nn.kernel_layer import KernelLayer, kernel_operands, require_channels, with_bias
@@ -22,6 +23,7 @@ from nnmath_core.typing import Array, Rng
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "conv_transpose"]
 
 
+@entering
 def conv_transpose(
     x: Array,
     kernel: Array,
@@ -253,6 +255,7 @@ class _ConvTranspose(KernelLayer):
         paddings(who, padding, window, window, strides, dilations)
         return cls(weight, b, stride, padding, output_padding, dilation, groups)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the transposed convolution of ``x``.
 

@@ -11,6 +11,7 @@ from nnmath_core.autodiff.control.scan import scan
 from nnmath_core.autodiff.ops.conventions import beside
 from nnmath_core.autodiff.tree import tree_map
 from nnmath_core.checks import describe, require_callable, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.nn.labels import poison
 from nnmath_core.nn.lengths import check_lengths, require_lengths
@@ -20,6 +21,7 @@ from nnmath_core.typing import Array
 __all__ = ["along_time", "require_sequences", "steps_that_count", "unroll"]
 
 
+@entering
 def unroll(
     cell: Callable[[Any, Any], tuple[Any, Any]],
     x: Array,

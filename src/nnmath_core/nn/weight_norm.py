@@ -12,6 +12,7 @@ import numpy as np
 from nnmath_core.autodiff.ops.norms import norm_p
 from nnmath_core.autodiff.ops.standardize import rms_p
 from nnmath_core.checks import describe, require_shape, sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DtypeError, ShapeError
 from nnmath_core.nn.operands import require_axes, require_operand, require_operand_of
 from nnmath_core.nn.training import show_layer, train_layer
@@ -20,6 +21,7 @@ from nnmath_core.typing import Array, ArrayLike
 __all__ = ["WeightNorm", "require_weighted", "weight_norm"]
 
 
+@entering
 def weight_norm(
     direction: Array, magnitude: ArrayLike, *, axis: int | tuple[int, ...] | None = -1
 ) -> Array:
@@ -164,6 +166,7 @@ class WeightNorm:
         weight = weight_norm(weight, self.magnitude, axis=self.axis)
         return dataclasses.replace(self.layer, weight=weight)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return the layer's output, with the weight of these lengths and directions.
 
@@ -184,6 +187,7 @@ class WeightNorm:
         y: Array = self._used()(x)
         return y
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, WeightNorm]:
         """Return the layer's output in training, and the layer after it.
 

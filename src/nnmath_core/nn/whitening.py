@@ -20,7 +20,7 @@ from nnmath_core.checks import (
     require_shape,
     sentence,
 )
-from nnmath_core.device import backend_for, current_default_device
+from nnmath_core.device import backend_for, current_default_device, entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.nn.affine import (
     affine,
@@ -37,6 +37,7 @@ from nnmath_core.typing import Array
 __all__ = ["WhiteningNorm", "whiten"]
 
 
+@entering
 def whiten(
     x: Array, *, mean: Array | None = None, covariance: Array | None = None, eps: float = 1e-5
 ) -> Array:
@@ -229,6 +230,7 @@ class WhiteningNorm:
         statistics = xp.zeros(n, dtype), xp.eye(n, dtype=dtype)
         return cls(*arrays, require_eps(who, eps), require_momentum(who, momentum), *statistics)
 
+    @entering
     def __call__(self, x: Array) -> Array:
         """Return ``x`` whitened by the running statistics.
 
@@ -251,6 +253,7 @@ class WhiteningNorm:
         y = _by_given(who, x, self.mean, self.covariance, channels, self.eps)
         return self._affine(who, x, y)
 
+    @entering
     def train(self, x: Array, *, key: Array | None = None) -> tuple[Array, WhiteningNorm]:
         """Return ``x`` whitened by its own statistics, and the layer with the new running ones.
 

@@ -22,6 +22,7 @@ from nnmath_core.device import (
     backend_for,
     backend_of,
     device_of,
+    entering,
     from_dlpack as shared,
     place_of,
     to_device,
@@ -376,6 +377,7 @@ def asfortranarray(a: Any, dtype: Any = None) -> Any:
     return atleast_1d(asarray(a, dtype, None if holds_tracer(a) else "F"))
 
 
+@entering
 def asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
     """NumPy's ``asarray_chkfinite``: an array without NaN and infinities."""
     y = asarray(a, dtype, order)

@@ -12,6 +12,7 @@ from nnmath_core.autodiff.ops.elementwise import log, log1p, tan
 from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.select import clip, maximum, where
 from nnmath_core.autodiff.ops.shape import broadcast_to
+from nnmath_core.device import entering
 from nnmath_core.random.domains import NON_NEGATIVE, REAL, require_order, require_parameter
 from nnmath_core.random.draws import (
     as_parameter,
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@entering
 def uniform(
     key: Any, shape: Any = None, dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0
 ) -> Any:
@@ -78,6 +80,7 @@ def uniform(
     return low + (high - low) * u
 
 
+@entering
 def normal(
     key: Any, shape: Any = None, dtype: Any = None, *, loc: Any = 0.0, scale: Any = 1.0
 ) -> Any:
@@ -124,6 +127,7 @@ def normal(
     return z if type(loc) in (int, float) and loc == 0 else z + loc
 
 
+@entering
 def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Standard normal numbers, given that they lie between two bounds.
 
@@ -173,6 +177,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     return clip(where(right, -z, z), low, high)
 
 
+@entering
 def exponential(key: Any, shape: Any = None, dtype: Any = None, *, scale: Any = 1.0) -> Any:
     """Exponential numbers with mean ``scale``.
 
@@ -215,6 +220,7 @@ def _located(who: str, key: Any, shape: Any, dtype: Any, loc: Any, scale: Any) -
     return open_uniforms(key, shape_of_draw(who, shape, loc, scale), dtype), loc, scale
 
 
+@entering
 def gumbel(
     key: Any, shape: Any = None, dtype: Any = None, *, loc: Any = 0.0, scale: Any = 1.0
 ) -> Any:
@@ -245,6 +251,7 @@ def gumbel(
     return loc - log(-log(u)) * scale
 
 
+@entering
 def laplace(
     key: Any, shape: Any = None, dtype: Any = None, *, loc: Any = 0.0, scale: Any = 1.0
 ) -> Any:
@@ -275,6 +282,7 @@ def laplace(
     return loc - scale * where(less(v, 0), -log1p(v), log1p(-v))
 
 
+@entering
 def logistic(
     key: Any, shape: Any = None, dtype: Any = None, *, loc: Any = 0.0, scale: Any = 1.0
 ) -> Any:
@@ -304,6 +312,7 @@ def logistic(
     return loc + scale * (log(u) - log1p(-u))
 
 
+@entering
 def cauchy(
     key: Any, shape: Any = None, dtype: Any = None, *, loc: Any = 0.0, scale: Any = 1.0
 ) -> Any:

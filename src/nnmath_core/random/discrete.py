@@ -15,6 +15,7 @@ from nnmath_core.autodiff.ops.reduce import argmax
 from nnmath_core.autodiff.ops.select import minimum, where
 from nnmath_core.autodiff.ops.shape import cast, stop_gradient
 from nnmath_core.checks import sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, DtypeError, ShapeError
 from nnmath_core.random.continuous import gumbel
 from nnmath_core.random.domains import PROBABILITY, REAL, Domain, require_parameter
@@ -33,6 +34,7 @@ _SUCCESS = Domain("in (0, 1]", lambda p: ~(np.greater(p, 0) & np.less_equal(p, 1
 __all__ = ["bernoulli", "categorical", "geometric", "rademacher", "randint"]
 
 
+@entering
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = np.int64) -> Any:
     """Integers in [minval, maxval), all equally likely.
 
@@ -170,6 +172,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = np.int64) -> Any:
     return low * 2 - 1
 
 
+@entering
 def categorical(key: Any, logits: Any, *, axis: int = -1, shape: Any = None) -> Any:
     """Categories with probabilities proportional to exp(logits).
 
@@ -239,6 +242,7 @@ def _require_logits(logits: Any, axis: int) -> None:
         raise DomainError(sentence("categorical", "logits", wanted, "-inf alone"))
 
 
+@entering
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = np.int64) -> Any:
     """Numbers of trials up to the first success.
 

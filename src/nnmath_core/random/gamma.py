@@ -11,6 +11,7 @@ from typing import Any
 from nnmath_core._ext._autodiff import shape_of
 from nnmath_core.autodiff.ops.elementwise import sqrt
 from nnmath_core.autodiff.ops.reduce import sum
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.random.domains import NON_NEGATIVE, POSITIVE, require_parameter
 from nnmath_core.random.draws import (
@@ -31,6 +32,7 @@ def _gammas(key: Any, a: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return gammaincinv(a, open_uniforms(key, shape, dtype))
 
 
+@entering
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None, *, scale: Any = 1.0) -> Any:
     """Gamma numbers of shape parameter ``a``.
 
@@ -75,6 +77,7 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None, *, scale: Any 
     return _gammas(key, a, shape_of_draw("gamma", shape, a, scale), dtype) * scale
 
 
+@entering
 def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Chi-square numbers of ``df`` degrees of freedom.
 
@@ -105,6 +108,7 @@ def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     return 2.0 * _gammas(key, df * 0.5, shape_of_draw("chisquare", shape, df), dtype)
 
 
+@entering
 def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Numbers of Student's t distribution of ``df`` degrees of freedom.
 
@@ -171,6 +175,7 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     return betaincinv(a, b, open_uniforms(key, shape_of_draw("beta", shape, a, b), dtype))
 
 
+@entering
 def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Points of the simplex, of the Dirichlet distribution.
 

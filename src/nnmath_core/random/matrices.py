@@ -12,6 +12,7 @@ from nnmath_core.autodiff.ops.contract import matmul
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import expand_dims
 from nnmath_core.checks import require_int
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 from nnmath_core.numpy.linalg import cholesky, diagonal, qr
 from nnmath_core.random.domains import REAL, require_parameter
@@ -26,6 +27,7 @@ from nnmath_core.random.draws import (
 __all__ = ["multivariate_normal", "orthogonal"]
 
 
+@entering
 def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Normal vectors with a mean and a covariance.
 
@@ -87,6 +89,7 @@ def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype:
     return mean + matmul(cholesky(cov), expand_dims(z, -1))[..., 0]
 
 
+@entering
 def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = np.float64) -> Any:
     """Orthogonal matrices, uniformly distributed (Haar's measure).
 

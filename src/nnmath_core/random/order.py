@@ -18,6 +18,7 @@ from nnmath_core.autodiff.ops.reduce import cumsum
 from nnmath_core.autodiff.ops.select import maximum, minimum
 from nnmath_core.autodiff.ops.shape import cast, reshape_p, stop_gradient
 from nnmath_core.checks import sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.random.continuous import gumbel
 from nnmath_core.random.discrete import randint
@@ -36,6 +37,7 @@ def _positions(key: Any, x: Any) -> Any:
     return beside(key, np.arange(operator.index(x)))
 
 
+@entering
 def permutation(key: Any, x: Any, *, axis: int = 0, independent: bool = False) -> Any:
     """Shuffle an array along an axis, or the numbers below an integer.
 
@@ -72,6 +74,7 @@ def permutation(key: Any, x: Any, *, axis: int = 0, independent: bool = False) -
     return take(x, argsort(integer_words(key, (shape_of(x)[axis],))), axis)
 
 
+@entering
 def choice(
     key: Any,
     a: Any,

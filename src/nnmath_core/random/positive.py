@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnmath_core.autodiff.ops.elementwise import exp, log1p, power, sqrt
+from nnmath_core.device import entering
 from nnmath_core.random.domains import (
     NON_NEGATIVE,
     POSITIVE,
@@ -37,6 +38,7 @@ def _exponentials(
     return -log1p(-uniforms(key, shape_of_draw(who, shape, *parameters), dtype)), *parameters
 
 
+@entering
 def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
     """Exponentials of normal numbers with mean 0 and standard deviation ``sigma``.
 
@@ -67,6 +69,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     return exp(normals(key, shape_of_draw("lognormal", shape, sigma), dtype) * sigma)
 
 
+@entering
 def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Pareto numbers of index ``b``, at least 1.
 
@@ -95,6 +98,7 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     return nan_unless_positive(exp(e / index), index)
 
 
+@entering
 def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
     """Rayleigh numbers: lengths of normal vectors in the plane.
 
@@ -122,6 +126,7 @@ def rayleigh(key: Any, scale: Any = 1.0, shape: Any = None, dtype: Any = None) -
     return sqrt(2.0 * e) * scale
 
 
+@entering
 def weibull_min(
     key: Any, scale: Any, concentration: Any, shape: Any = None, dtype: Any = None
 ) -> Any:

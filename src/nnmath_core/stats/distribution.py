@@ -30,6 +30,7 @@ from nnmath_core.autodiff.ops.conventions import constant
 from nnmath_core.autodiff.ops.elementwise import exp, expm1, floor, log, log1p
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.special.declare import floating
+from nnmath_core.device import entering
 from nnmath_core.special import digamma, gammaln
 
 __all__ = ["Continuous", "Discrete", "operands"]
@@ -94,6 +95,7 @@ class _Distribution:
         )
         run = getattr(self, f"_public_{name}")
 
+        @entering
         def function(*args: Any, **named: Any) -> Any:
             bound = signature.bind(*args, **named)
             bound.apply_defaults()

@@ -26,6 +26,7 @@ from nnmath_core.autodiff.ops.plain import is_plain
 from nnmath_core.autodiff.ops.reduce import all as all_, sum as sum_
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import matrix_transpose, moveaxis, reshape
+from nnmath_core.device import entering
 from nnmath_core.errors import DomainError, ShapeError
 from nnmath_core.special import digamma, gammaln, xlogy
 from nnmath_core.stats.distribution import gamma_entropy, operands
@@ -63,6 +64,7 @@ class _multivariate_normal:
     def __repr__(self) -> str:
         return f"nm.stats.{self.name}"
 
+    @entering
     def logpdf(self, x: Any, mean: Any = None, cov: Any = 1, allow_singular: bool = False) -> Any:
         """Return the logarithm of the density; SciPy's ``multivariate_normal.logpdf``.
 
@@ -110,10 +112,12 @@ class _multivariate_normal:
         lead = lead[1:] if lead == (1,) else lead  # as SciPy: a single point is a number
         return reshape(y, lead)[()]
 
+    @entering
     def pdf(self, x: Any, mean: Any = None, cov: Any = 1, allow_singular: bool = False) -> Any:
         """Return the density; see `logpdf` for arguments and errors."""
         return exp(self.logpdf(x, mean, cov, allow_singular))
 
+    @entering
     def entropy(self, mean: Any = None, cov: Any = 1) -> Any:
         """Return the differential entropy, in nats; see `logpdf` for the arguments.
 
@@ -185,6 +189,7 @@ class _dirichlet:
     def __repr__(self) -> str:
         return f"nm.stats.{self.name}"
 
+    @entering
     def logpdf(self, x: Any, alpha: Any) -> Any:
         """Return the logarithm of the density; SciPy's ``dirichlet.logpdf``.
 
@@ -231,10 +236,12 @@ class _dirichlet:
             y = where(logical_and(inside, less_equal(off, _rounding(dtype_of(x)))), y, math.nan)
         return y if known is not None else where(all_(greater(alpha, 0)), y, math.nan)
 
+    @entering
     def pdf(self, x: Any, alpha: Any) -> Any:
         """Return the density; see `logpdf` for arguments and errors."""
         return exp(self.logpdf(x, alpha))
 
+    @entering
     def entropy(self, alpha: Any) -> Any:
         """Return the differential entropy, in nats, of positive ``alpha`` of shape (k,)."""
         alpha = _parameters(alpha)
@@ -242,6 +249,7 @@ class _dirichlet:
         rest = (1.0 - float(shape_of(alpha)[0])) * digamma(total)
         return sum_(gamma_entropy(alpha)) - gamma_entropy(total) + rest
 
+    @entering
     def mean(self, alpha: Any) -> Any:
         """Return the mean, ``alpha / sum(alpha)``."""
         alpha = _parameters(alpha)
@@ -318,6 +326,7 @@ class _multinomial:
     def __repr__(self) -> str:
         return f"nm.stats.{self.name}"
 
+    @entering
     def logpmf(self, x: Any, n: Any, p: Any) -> Any:
         """Return the logarithm of the probability; SciPy's ``multinomial.logpmf``.
 
@@ -352,6 +361,7 @@ class _multinomial:
         bad = logical_not(logical_and(share, greater_equal(n, 0)))
         return (where(good, y, -math.inf) * where(bad, math.nan, 1.0))[()]
 
+    @entering
     def pmf(self, x: Any, n: Any, p: Any) -> Any:
         """Return the probability; see `logpmf`."""
         return exp(self.logpmf(x, n, p))

@@ -30,6 +30,7 @@ from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, flip_p, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import require_in, sentence
+from nnmath_core.device import entering
 from nnmath_core.device.cpu import add_at
 from nnmath_core.errors import DtypeError
 
@@ -546,6 +547,7 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
 
 
 @implements(np.nonzero)
+@entering
 def nonzero(a):
     """NumPy's ``nonzero``: plain index arrays."""
     return _no_traced_mask(a).nonzero()

@@ -14,6 +14,7 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import Tracer
 from nnmath_core.autodiff.ops.conventions import as_operand, implements
+from nnmath_core.device import entering
 
 __all__ = ["is_plain", "numpys", "optional", "scipys"]
 
@@ -58,11 +59,13 @@ def scipys(module: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def _on_plain(f: Callable[..., Any], host: Callable[[], Any]) -> Callable[..., Any]:
     """``f``; where nothing is traced or on a device, what ``host`` returns."""
 
+    elsewhere = entering(f)
+
     @functools.wraps(f)
     def call(*args: Any, **kw: Any) -> Any:
         if all(map(is_plain, args)) and all(map(is_plain, kw.values())):
             return host()(*args, **kw)
-        return f(*args, **kw)
+        return elsewhere(*args, **kw)
 
     return call
 

@@ -57,6 +57,7 @@ from nnmath_core.autodiff.ops.shape import (
     reshape_p,
 )
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
+from nnmath_core.device import entering
 
 _where = where  # reductions have a keyword of that name
 
@@ -264,6 +265,7 @@ def min(a, axis=None, out=None, keepdims=NO_VALUE, initial=NO_VALUE, where=True)
 
 
 @implements(np.ptp)
+@entering
 def ptp(a, axis=None, out=None, keepdims=NO_VALUE):
     """NumPy's ``ptp``: maximum minus minimum; its derivative at NaN is NaN."""
     y = max(a, axis, out, keepdims) - min(a, axis, out, keepdims)
@@ -286,6 +288,7 @@ def all(a, axis=None, out=None, keepdims=NO_VALUE, *, where=True):
 
 
 @implements(np.count_nonzero)
+@entering
 def count_nonzero(a, axis=None, *, keepdims=False):
     """NumPy's ``count_nonzero``."""
     return sum(as_operand(a) != 0, axis, keepdims=keepdims)
@@ -330,6 +333,7 @@ def _over(total, n):
 
 
 @implements(np.mean)
+@entering
 def mean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=True):
     """NumPy's ``mean``."""
     a = floating(a if dtype is None else cast(as_operand(a), dtype))
@@ -338,6 +342,7 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=NO_VALUE, *, where=True):
 
 
 @implements(np.var)
+@entering
 def var(
     a,
     axis=None,
@@ -368,6 +373,7 @@ def _variance(who, a, axis, dtype, out, ddof, keepdims, where_, centre):
 
 
 @implements(np.std)
+@entering
 def std(
     a,
     axis=None,
@@ -413,6 +419,7 @@ def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=Fal
 
 
 @implements(np.diff)
+@entering
 def diff(a, n=1, axis=-1, prepend=NO_VALUE, append=NO_VALUE):
     """NumPy's ``diff``; of order 0 it is the array, whatever is to be joined to it."""
     a = as_operand(a)

@@ -35,6 +35,7 @@ from nnmath_core.autodiff.ops.shape import (
 )
 from nnmath_core.autodiff.primitive import Primitive, Special, sample
 from nnmath_core.checks import sentence
+from nnmath_core.device import entering
 from nnmath_core.errors import ShapeError
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -135,6 +136,7 @@ It is not exp(x - logsumexp(x)): the rounding error of a large logsumexp would b
 
 
 # ---------------------------------------------------------------------------------------------- SciPy's functions
+@entering
 def logsumexp(
     a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False
 ) -> Any:
@@ -227,6 +229,7 @@ def _require_entries(who: str, x: Any, axes: tuple[int, ...]) -> None:
         )
 
 
+@entering
 def log_softmax(x: Any, axis: Any = None) -> Any:
     r"""Logarithm of the softmax, SciPy's function.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from nnmath_core._ext._autodiff import Tracer
-from nnmath_core.autodiff.ops.conventions import dtype_of, is_traced, shape_of
+from nnmath_core.autodiff.ops.compare import greater_equal
+from nnmath_core.autodiff.ops.conventions import beside, dtype_of, is_traced, shape_of
+from nnmath_core.autodiff.ops.elementwise import add, multiply
 from nnmath_core.autodiff.ops.index import getitem, last_writer_p, scatter_add_p, take_p
-from nnmath_core.autodiff.ops.select import where
+from nnmath_core.autodiff.ops.select import maximum, where
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, copied, reshape_p
 from nnmath_core.checks import sentence
+from nnmath_core.device import to_device
 from nnmath_core.errors import DtypeError, ShapeError, TraceError
 
 __all__ = ["at"]
@@ -59,7 +62,7 @@ class _Place:
         self._x = x if isinstance(x, Tracer) or hasattr(x, "dtype") else np.asarray(x)
         self._shape = shape_of(self._x)
         size = int(np.prod(self._shape))
-        self._ids = getitem(np.arange(size).reshape(self._shape), index)
+        self._ids = getitem(beside(self._x, np.arange(size).reshape(self._shape)), index)
 
     def _values(self, who, v):
         have, want = shape_of(v), shape_of(self._ids)
@@ -84,7 +87,7 @@ class _Place:
                     f"Convert the array first: nm.at(x.astype({wider}))[i].{who}(v).",
                 )
             )
-        v = cast(v, dtype) if hasattr(v, "dtype") else np.asarray(v, dtype)
+        v = cast(v, dtype) if hasattr(v, "dtype") else beside(self._x, np.asarray(v, dtype))
         return reshape_p(broadcast_to(v, want), shape=(int(np.prod(want)),))
 
     def _flat_ids(self):
@@ -99,14 +102,14 @@ class _Place:
         if not shape_of(ids)[0]:
             return copied(self._x)
         writer = reshape_p(last_writer_p(ids, length=size), shape=self._shape)
-        return where(writer >= 0, take_p(values, where(writer >= 0, writer, 0), axis=0), self._x)
+        return where(greater_equal(writer, 0), take_p(values, maximum(writer, 0), axis=0), self._x)
 
     def add(self, v):
         """A copy of x with ``np.add.at(x, i, v)``."""
         values, ids = self._values("add", v), self._flat_ids()
         size = int(np.prod(self._shape))
         added = cast(scatter_add_p(values, ids, axis=0, shape=(size,)), dtype_of(self._x))
-        return self._x + reshape_p(added, shape=self._shape)
+        return add(self._x, reshape_p(added, shape=self._shape))
 
     def multiply(self, v):
         """A copy of x with ``np.multiply.at(x, i, v)``; the index must be known while tracing."""
@@ -115,6 +118,7 @@ class _Place:
             raise TraceError(
                 "at(x)[i].multiply: the index must be known while tracing. Write x * np.where(mask, v, 1.0)."
             )
+        ids = to_device(ids, "cpu")
         size, x = int(np.prod(self._shape)), self._x
         one = np.ones((), dtype_of(x))[()]
         # one round for each repetition of an entry, so that all factors count
@@ -126,7 +130,7 @@ class _Place:
             chosen = order[run == k]
             writer = np.full(size, -1)
             writer[ids[chosen]] = chosen
-            writer = writer.reshape(self._shape)
-            factor = where(writer >= 0, take_p(values, np.maximum(writer, 0), axis=0), one)
-            x = x * factor
+            writer = beside(x, writer.reshape(self._shape))
+            factor = where(greater_equal(writer, 0), take_p(values, maximum(writer, 0), axis=0), one)
+            x = multiply(x, factor)
         return x if ids.size else copied(x)

@@ -48,6 +48,7 @@ from nnmath_core.autodiff.ops.special.incomplete import (
     gammainccinv,
 )
 from nnmath_core.autodiff.primitive import Special, sample
+from nnmath_core.device import entering
 
 __all__ = [
     "bdtr",
@@ -71,36 +72,42 @@ __all__ = [
 
 # ---------------------------------------------------------------------------------------------- gamma
 @dispatches("gdtr")
+@entering
 def gdtr(a, b, x):
     """SciPy's ``gdtr``: distribution function of the gamma distribution of rate a and shape b."""
     return gammainc(floating(b), floating(a) * x)
 
 
 @dispatches("gdtrc")
+@entering
 def gdtrc(a, b, x):
     """SciPy's ``gdtrc``: 1 - `gdtr`, without the difference."""
     return gammaincc(floating(b), floating(a) * x)
 
 
 @dispatches("chdtr")
+@entering
 def chdtr(v, x):
     """SciPy's ``chdtr``: distribution function of chi square."""
     return gammainc(0.5 * floating(v), 0.5 * floating(x))
 
 
 @dispatches("chdtrc")
+@entering
 def chdtrc(v, x):
     """SciPy's ``chdtrc``: 1 - `chdtr`, without the difference."""
     return gammaincc(0.5 * floating(v), 0.5 * floating(x))
 
 
 @dispatches("chdtri")
+@entering
 def chdtri(v, p):
     """SciPy's ``chdtri``: the inverse of `chdtrc` in x."""
     return 2.0 * gammainccinv(0.5 * floating(v), floating(p))
 
 
 @dispatches("pdtr")
+@entering
 def pdtr(k, m):
     """SciPy's ``pdtr``: distribution function of Poisson, differentiable in the mean m."""
     k = floating(k)
@@ -109,6 +116,7 @@ def pdtr(k, m):
 
 
 @dispatches("pdtrc")
+@entering
 def pdtrc(k, m):
     """SciPy's ``pdtrc``: 1 - `pdtr`, without the difference."""
     k = floating(k)
@@ -128,12 +136,14 @@ def _binomial(f, at_end, below, k, n, p):
 
 
 @dispatches("bdtr")
+@entering
 def bdtr(k, n, p):
     """SciPy's ``bdtr``: distribution function of the binomial distribution, differentiable in p."""
     return _binomial(betaincc, 1.0, np.nan, k, n, p)
 
 
 @dispatches("bdtrc")
+@entering
 def bdtrc(k, n, p):
     """SciPy's ``bdtrc``: 1 - `bdtr`, without the difference."""
     return _binomial(betainc, 0.0, 1.0, k, n, p)
@@ -146,12 +156,14 @@ def _negative_binomial(f, k, n, p):
 
 
 @dispatches("nbdtr")
+@entering
 def nbdtr(k, n, p):
     """SciPy's ``nbdtr``: distribution function of the negative binomial distribution, differentiable in p."""
     return _negative_binomial(betainc, k, n, p)
 
 
 @dispatches("nbdtrc")
+@entering
 def nbdtrc(k, n, p):
     """SciPy's ``nbdtrc``: 1 - `nbdtr`, without the difference."""
     return _negative_binomial(betaincc, k, n, p)
@@ -171,18 +183,21 @@ def _fisher(upper, dfn, dfd, x):
 
 
 @dispatches("fdtr")
+@entering
 def fdtr(dfn, dfd, x):
     """SciPy's ``fdtr``: distribution function of Fisher's F."""
     return _fisher(False, dfn, dfd, x)
 
 
 @dispatches("fdtrc")
+@entering
 def fdtrc(dfn, dfd, x):
     """SciPy's ``fdtrc``: 1 - `fdtr`, without the difference."""
     return _fisher(True, dfn, dfd, x)
 
 
 @dispatches("fdtri")
+@entering
 def fdtri(dfn, dfd, p):
     """SciPy's ``fdtri``: the inverse of `fdtr` in x."""
     w = betaincinv(0.5 * floating(dfn), 0.5 * floating(dfd), floating(p))

@@ -28,6 +28,7 @@ from nnmath_core.autodiff.ops.special.declare import (
     unary,
 )
 from nnmath_core.autodiff.primitive import REGISTRY, Special, sample
+from nnmath_core.device import entering
 
 __all__ = [
     "boxcox",
@@ -195,6 +196,7 @@ cotdg = unary(
 
 
 @dispatches("radian")
+@entering
 def radian(d, m, s):
     """SciPy's ``radian``: degrees, minutes and seconds to radians."""
     return (floating(d) + m / 60.0 + s / 3600.0) * _DEGREE

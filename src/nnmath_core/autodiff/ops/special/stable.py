@@ -17,6 +17,7 @@ from nnmath_core.autodiff.ops.shape import real, stop_gradient
 from nnmath_core.autodiff.ops.special.declare import floating
 from nnmath_core.autodiff.ops.special.entropy import log_expit
 from nnmath_core.checks import require_real
+from nnmath_core.device import entering
 
 __all__ = ["log1mexp", "log1pexp", "logsubexp", "safe_divide", "softplus"]
 
@@ -32,6 +33,7 @@ def _both(x: Any, y: Any) -> tuple[Any, Any]:
     return x, y
 
 
+@entering
 def log1pexp(x: Any) -> Any:
     r"""Logarithm of one plus an exponential, the integral of the logistic function.
 
@@ -67,11 +69,13 @@ def log1pexp(x: Any) -> Any:
     return where(right, x, 0.0) + log1p(exp(where(right, -x, x)))
 
 
+@entering
 def softplus(x: Any) -> Any:
     """SciPy's ``softplus``, the smooth rectifier: another name of `log1pexp`. With a sharpness: `nn.softplus`."""
     return log1pexp(x)
 
 
+@entering
 def log1mexp(x: Any) -> Any:
     r"""Logarithm of one minus an exponential: of the probability that remains.
 
@@ -112,6 +116,7 @@ def log1mexp(x: Any) -> Any:
     return where(near, above, log1p(-exp(where(near, -1.0, x))))
 
 
+@entering
 def logsubexp(x1: Any, x2: Any) -> Any:
     r"""Logarithm of the difference of two exponentials, as `numpy.logaddexp` of their sum.
 
@@ -149,6 +154,7 @@ def logsubexp(x1: Any, x2: Any) -> Any:
     return where(nothing, x1, top + log1mexp(where(nothing, -1.0, x2) - top))
 
 
+@entering
 def safe_divide(x: Any, y: Any, *, fill: Any = 0.0, tolerance: float = 0.0) -> Any:
     r"""Quotient, and a given value where the divisor is 0 or nearly.
 
