@@ -50,7 +50,11 @@ ABSENT = "none: CuPy has no implementation, and the call says so"
 OPERATIONS = (*Backend.operations, "matmul", "asarray", "from_host", "to_host", "synchronize")
 """What a backend does, apart from making and finding functions."""
 
-_BY_HAND = {"synchronize": "`cupy.cuda.Device.synchronize`", "asarray": "`cupy.asarray`", "to_host": "`cupy.asnumpy`"}
+_BY_HAND = {
+    "synchronize": "`cupy.cuda.Device.synchronize`",
+    "asarray": "`cupy.asarray`",
+    "to_host": "`cupy.asnumpy`",
+}
 _LIBRARY_OF = {"matmul": "cublas"}  # operations that are the forward of no primitive
 
 
@@ -68,7 +72,9 @@ def kernels() -> dict[str, str]:
 
 def _named(tree: ast.AST) -> set[str]:
     """Return the kernels that a piece of source names."""
-    texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    texts = {
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
     return texts & {*kernels()}
 
 
@@ -142,13 +148,17 @@ def implementation(p: Primitive) -> str:
         return f"{_kernel_names(used)}; elsewhere its definition" if used else DEFINITION
     if p.forward in Backend.operations:
         return operation_implementation(p.forward)
-    return f"`cupyx.scipy.{p.forward}`" if p.forward.startswith("special.") else f"`cupy.{p.forward}`"
+    return (
+        f"`cupyx.scipy.{p.forward}`" if p.forward.startswith("special.") else f"`cupy.{p.forward}`"
+    )
 
 
 # ----------------------------------------------------------------------------------------- the checks
 def has_stand_in(library: str | None) -> bool:
     """Whether the emulated device computes what a library does."""
-    return library is None or (TESTS / "cuda" / "emulated" / "libraries" / f"{library}.cpp").exists()
+    return (
+        library is None or (TESTS / "cuda" / "emulated" / "libraries" / f"{library}.cpp").exists()
+    )
 
 
 def _checked(name: str, how: str, library: str | None, kind: str) -> str:
@@ -176,7 +186,9 @@ def operation_rows() -> list[tuple[str, ...]]:
     """Return a row for each operation of the backend; its library is that of the primitive that it is."""
     of = {p.forward: p.library for p in REGISTRY.values() if isinstance(p.forward, str)}
     return [
-        _row(name, operation_implementation(name), of.get(name, _LIBRARY_OF.get(name)), "operations")
+        _row(
+            name, operation_implementation(name), of.get(name, _LIBRARY_OF.get(name)), "operations"
+        )
         for name in OPERATIONS
     ]
 

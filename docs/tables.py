@@ -451,7 +451,14 @@ def gpu_runs() -> str:
     return _table(
         ("called", "device", "date", "CuPy", "tests passed", "primitives"),
         (
-            (r["short"], r["device"], r["date"], r["cupy"], f"{r['passed']:,}", str(len(r["primitives"])))
+            (
+                r["short"],
+                r["device"],
+                r["date"],
+                r["cupy"],
+                f"{r['passed']:,}",
+                str(len(r["primitives"])),
+            )
             for r in cuda_table.RUNS
         ),
     )

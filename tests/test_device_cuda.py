@@ -270,8 +270,7 @@ BOTH = (
     '`pip install "nnmath-core[cuda12]"` (525 or newer).'
 )
 OLDER = (
-    ", or exchange the wheel: `pip uninstall cupy-cuda13x` and "
-    '`pip install "nnmath-core[cuda12]"`.'
+    ', or exchange the wheel: `pip uninstall cupy-cuda13x` and `pip install "nnmath-core[cuda12]"`.'
 )
 
 
@@ -351,7 +350,9 @@ def test_a_missing_dependency_of_cupy_is_not_a_missing_cupy(monkeypatch, stand_i
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
             if name == "cupy":
-                raise ModuleNotFoundError("No module named 'cuda.pathfinder'", name="cuda.pathfinder")
+                raise ModuleNotFoundError(
+                    "No module named 'cuda.pathfinder'", name="cuda.pathfinder"
+                )
 
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
@@ -363,9 +364,7 @@ def test_a_missing_dependency_of_cupy_is_not_a_missing_cupy(monkeypatch, stand_i
 
 def test_rocm_is_refused(stand_in):
     stand_in().cuda.runtime.is_hip = True
-    assert (
-        said() == f"device: this CuPy is built for ROCm and NVIDIA CUDA is needed. {BOTH}"
-    )
+    assert said() == f"device: this CuPy is built for ROCm and NVIDIA CUDA is needed. {BOTH}"
 
 
 def test_an_index_beyond_the_devices_is_refused(stand_in):

@@ -33,7 +33,13 @@ def test_host_memory_is_shared_with_numpy(kind):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(4, "OpenCL"), (8, "Metal"), (10, "ROCm"), (14, "oneAPI"), (99, "the device type 99 of DLPack")],
+    [
+        (4, "OpenCL"),
+        (8, "Metal"),
+        (10, "ROCm"),
+        (14, "oneAPI"),
+        (99, "the device type 99 of DLPack"),
+    ],
 )
 def test_memory_of_other_devices_is_refused(kind, name):
     with pytest.raises(DeviceError) as caught:

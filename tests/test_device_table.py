@@ -35,14 +35,20 @@ def test_every_primitive_has_a_row():
 def test_every_operation_of_the_backend_has_a_row():
     found = names(cuda_table.operation_rows())
     assert len(set(found)) == len(found)
-    made = {name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")}
+    made = {
+        name
+        for name, value in vars(Backend).items()
+        if callable(value) and not name.startswith("_")
+    }
     assert made - {"function", "scope"} <= set(found)
     assert {*Backend.operations} <= set(found)
 
 
 def test_every_kernel_has_a_row_and_somebody_launches_it():
     sources = (ROOT / "src" / "_ext").glob("*/*.cu")
-    there = {f"{path.stem}.{name}" for path in sources for name in read_signatures(path.read_text())}
+    there = {
+        f"{path.stem}.{name}" for path in sources for name in read_signatures(path.read_text())
+    }
     rows = cuda_table.kernel_rows()
     assert set(names(rows)) == there
     assert [name for name, users in rows if not users] == []
@@ -66,7 +72,11 @@ def test_an_operation_without_a_kernel_is_named_as_what_it_is():
 
 
 def test_runs_are_recorded_for_what_is_implemented_now(monkeypatch):
-    run = {"short": "G", "primitives": {"tanh": "`cupy.tanh`", "exp": "`cupy.other`"}, "operations": {}}
+    run = {
+        "short": "G",
+        "primitives": {"tanh": "`cupy.tanh`", "exp": "`cupy.other`"},
+        "operations": {},
+    }
     monkeypatch.setattr(cuda_table, "RUNS", [run])
     rows = {name: checked for name, _, _, checked in cuda_table.primitive_rows()}
     assert rows["`tanh`"] == "surface, emulated, NVRTC, G"
@@ -78,7 +88,16 @@ def test_runs_are_recorded_for_what_is_implemented_now(monkeypatch):
 def test_the_recorded_runs_are_whole():
     assert cuda_table.RUNS
     for run in cuda_table.RUNS:
-        assert {"short", "device", "date", "cupy", "passed", "failed", "primitives", "operations"} == {*run}
+        assert {
+            "short",
+            "device",
+            "date",
+            "cupy",
+            "passed",
+            "failed",
+            "primitives",
+            "operations",
+        } == {*run}
         assert len(run["primitives"]) > 200
         assert len(run["operations"]) > 10
 
@@ -96,7 +115,11 @@ REPORT = """<testsuites><testsuite>
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_report_of_pytest_is_read(tmp_path, failed):
     runs = importlib.import_module("gpu_runs")
-    more = '<testcase classname="tests.test_device" name="test_y"><error/></testcase>' if failed else ""
+    more = (
+        '<testcase classname="tests.test_device" name="test_y"><error/></testcase>'
+        if failed
+        else ""
+    )
     (tmp_path / "run.xml").write_text(REPORT.format(more=more))
     made = runs.entry(tmp_path / "run.xml", "G", "a GPU", "14.2.0", "2026-11-27")
     assert made["primitives"] == {"tanh": "`cupy.tanh`"}

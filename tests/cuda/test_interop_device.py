@@ -16,7 +16,18 @@ from nnmath_core.device import device_of, interop, to_device
 from nnmath_core.errors import DeviceError, DtypeError, TraceError
 
 REAL = os.environ.get("REAL_GPU", "") not in ("", "0")
-DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128")
+DTYPES = (
+    "bool",
+    "int8",
+    "uint16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
 CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
 CUDA, ROCM, MANAGED = 2, 10, 13
 
@@ -31,7 +42,11 @@ EXPORTED = []  # what capsules point to, which C would free in its deleter
 
 
 class Unversioned(ctypes.Structure):
-    _fields_ = (("tensor", interop._Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+    _fields_ = (
+        ("tensor", interop._Tensor),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    )
 
 
 class Tensor:
@@ -40,7 +55,11 @@ class Tensor:
     def __init__(self, data, *, versioned=True, read_only=False, kind=CUDA, index=None, **dtype):
         self.data, self.versioned, self.read_only = data, versioned, read_only
         self.kind, self.index = kind, int(data.device.id) if index is None else index
-        self.dtype = {"code": CODES[data.dtype.kind], "bits": 8 * data.dtype.itemsize, "lanes": 1} | dtype
+        self.dtype = {
+            "code": CODES[data.dtype.kind],
+            "bits": 8 * data.dtype.itemsize,
+            "lanes": 1,
+        } | dtype
         self.asked, self.deleted = [], []
 
     def __dlpack_device__(self):
@@ -84,7 +103,12 @@ def test_device_arrays_come_in_without_a_copy_or_a_wait(device, cp, dtype, versi
         y = nm.from_dlpack(other)
         assert not {"malloc", "synchronize", "launch", "device to device"} & {*+device.counters}
         assert type(y) is cp.ndarray
-        assert (y.data.ptr, y.shape, y.strides, y.dtype) == (v.data.ptr, v.shape, v.strides, v.dtype)
+        assert (y.data.ptr, y.shape, y.strides, y.dtype) == (
+            v.data.ptr,
+            v.shape,
+            v.strides,
+            v.dtype,
+        )
         np.testing.assert_array_equal(cp.asnumpy(y), cp.asnumpy(v))
         assert other.deleted == []
         del y
@@ -255,7 +279,10 @@ def test_our_stream_waits_for_that_of_the_producer(device, cp, stream):
 def test_a_read_only_array_of_the_interface_is_copied(cp):
     x = cp.arange(6.0).reshape(2, 3).T
     assert nm.from_dlpack(Interface(x)).data.ptr == x.data.ptr
-    for y in (nm.from_dlpack(Interface(x, read_only=True)), nm.from_dlpack(Interface(x), copy=True)):
+    for y in (
+        nm.from_dlpack(Interface(x, read_only=True)),
+        nm.from_dlpack(Interface(x), copy=True),
+    ):
         assert y.data.ptr != x.data.ptr
         assert cp.asnumpy(y).tolist() == cp.asnumpy(x).tolist()
     with pytest.raises(DeviceError, match="is read-only memory on cuda:0"):
@@ -265,7 +292,11 @@ def test_a_read_only_array_of_the_interface_is_copied(cp):
 @pytest.mark.parametrize(
     ("more", "error", "text"),
     [
-        ({"mask": object()}, DtypeError, "must be an array without a mask: it would be lost. Fill it"),
+        (
+            {"mask": object()},
+            DtypeError,
+            "must be an array without a mask: it would be lost. Fill it",
+        ),
         ({"typestr": "<V2"}, DtypeError, "elements that NumPy knows as numbers, got <V2"),
         ({"typestr": ">f8"}, DtypeError, "elements that NumPy knows as numbers, got >f8"),
         ({"typestr": "<f16"}, DtypeError, "elements that NumPy knows as numbers, got <f16"),
@@ -278,7 +309,9 @@ def test_the_interface_of_what_cannot_be_taken_is_refused(cp, more, error, text)
 
 def test_host_memory_under_the_interface_is_refused(cp):
     host = np.ones(3)
-    with pytest.raises(DeviceError, match="must be on a CUDA device, got a pointer to other memory"):
+    with pytest.raises(
+        DeviceError, match="must be on a CUDA device, got a pointer to other memory"
+    ):
         nm.from_dlpack(Interface(cp.ones(3), data=(host.ctypes.data, False)))
 
 

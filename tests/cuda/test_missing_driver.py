@@ -40,8 +40,12 @@ said()
 def test_the_real_cupy_without_a_driver_says_what_is_missing():
     if os.environ.get("REAL_GPU", "") not in ("", "0"):
         pytest.skip("this machine has a driver")
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
+    )
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     built = "device: CuPy 14.2.0 is built for CUDA 13 and"

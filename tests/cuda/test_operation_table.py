@@ -14,7 +14,7 @@ from nnmath_core.device.sparse import Pattern
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 
-import cuda_table  # noqa: E402
+import cuda_table
 
 RUN = [p for p in REGISTRY.values() if p.library != "absent" and cuda_table.has_stand_in(p.library)]
 
@@ -49,7 +49,9 @@ def test_a_primitive_is_what_the_table_says(primitive, cp, device):
     device.launched.clear()
     for sample in primitive.draw_samples():
         if all(np.size(x) for x in sample.operands):
-            primitive(*map(there, sample.operands), **{k: there(v) for k, v in sample.params.items()})
+            primitive(
+                *map(there, sample.operands), **{k: there(v) for k, v in sample.params.items()}
+            )
     assert own_kernels(device) <= named(how)
     assert bool(own_kernels(device)) == bool(named(how))
 
@@ -65,21 +67,33 @@ def attribute(path):
 
 STEPS = {
     "adam_step": {"lr": 0.1, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "c1": 0.1, "c2": 0.1},
-    "adamw_step": {"lr": 0.1, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "decay": 0.1, "c1": 0.1, "c2": 0.1},
+    "adamw_step": {
+        "lr": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.9,
+        "eps": 1e-8,
+        "decay": 0.1,
+        "c1": 0.1,
+        "c2": 0.1,
+    },
     "gradient_descent_step": {"lr": 0.1},
     "heavy_ball_step": {"lr": 0.1, "momentum": 0.9},
     "nesterov_step": {"lr": 0.1, "momentum": 0.9},
 }
 ARRAYS = {"adam_step": 4, "adamw_step": 4, "gradient_descent_step": 2}
 OTHERS = {
-    "random_blocks": lambda be, k: be.random_blocks(be.xp.zeros((3, 4), np.uint32), be.xp.zeros((3, 2), np.uint32)),
+    "random_blocks": lambda be, k: be.random_blocks(
+        be.xp.zeros((3, 4), np.uint32), be.xp.zeros((3, 2), np.uint32)
+    ),
     "random_words": lambda be, k: be.random_words(k, count=5, purpose=0),
     "random_uniform": lambda be, k: be.random_uniform(k, count=5, dtype=np.float32),
     "random_normal": lambda be, k: be.random_normal(k, count=5, dtype=np.float64),
 }
 
 
-@pytest.mark.parametrize("name", [n for n, used in cuda_table.launched_by().items() if used and n in Backend.operations])
+@pytest.mark.parametrize(
+    "name", [n for n, used in cuda_table.launched_by().items() if used and n in Backend.operations]
+)
 def test_an_operation_launches_the_kernel_of_the_table_once(name, cp, device):
     be = backend_for("cuda:0")
     if name in STEPS:
@@ -95,4 +109,6 @@ def test_an_operation_launches_the_kernel_of_the_table_once(name, cp, device):
     device.counters.clear()
     call()
     assert own_kernels(device) == named(cuda_table.operation_implementation(name))
-    assert device.launched.total() == (2 if name == "random_blocks" else 1)  # which makes its zeros here
+    assert device.launched.total() == (
+        2 if name == "random_blocks" else 1
+    )  # which makes its zeros here

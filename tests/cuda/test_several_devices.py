@@ -122,7 +122,6 @@ GROUPS = {
     "scan": (nm.grad(lambda x, h: nm.numpy.sum(recurrence(x, h)[1])), (X, V)),
     "cond": (nm.grad(lambda x: nm.cond(nm.numpy.sum(x) > 0, nm.numpy.sum, lambda x: x[0, 0], x)), (X,)),
     "stage": (lambda x, y: nm.stage(square, x, y)(y, x), (X, Y)),
-    "staged gradient": (lambda x, y: nm.stage(nm.grad(square), x, y)(y, x), (X, Y)),
     **{
         opt.name: (step_of(opt), (MODEL, X, LABELS))
         for opt in (
@@ -130,9 +129,6 @@ GROUPS = {
             nm.optim.adam(1e-2), nm.optim.adamw(1e-2, weight_decay=0.1),
         )
     },
-    "conjugate gradients": (lambda a, v: nm.solvers.cg(a, v).value, (SPD, V)),
-    "power iteration": (lambda a, v: nm.solvers.power_iteration(a, start=v, steps=30).vector, (SPD, V)),
-    "spectral norm": (lambda a, v: nm.solvers.spectral_norm(a, start=v, steps=30).left, (S, V)),
     "quadrature": (lambda a: nm.solvers.slq(a, probes=2, rng=0).logdet().value, (SPD,)),
     "Lanczos": (lambda a: nm.solvers.lanczos(a, k=1, rng=0).value, (SPD,)),
     "a Hessian": (
@@ -145,10 +141,19 @@ ON_THE_HOST = {"quadrature", "Lanczos"}  # their results are numbers
 
 LAYERS = {
     "convolution": lambda: (nn.Conv2d.init((1, 2), 2, rng=0), RNG.standard_normal((2, 4, 4, 1))),
-    "transposed convolution": lambda: (nn.ConvTranspose1d.init((2, 1), 2, rng=0), RNG.standard_normal((1, 3, 2))),
-    "pooling": lambda: (nn.Sequential([nn.MaxPool2d(2), nn.AvgPool2d(1)]), RNG.standard_normal((1, 4, 4, 2))),
+    "transposed convolution": lambda: (
+        nn.ConvTranspose1d.init((2, 1), 2, rng=0),
+        RNG.standard_normal((1, 3, 2)),
+    ),
+    "pooling": lambda: (
+        nn.Sequential([nn.MaxPool2d(2), nn.AvgPool2d(1)]),
+        RNG.standard_normal((1, 4, 4, 2)),
+    ),
     "attention": lambda: (nn.MultiHeadAttention.init(4, 2, rng=0), RNG.standard_normal((2, 5, 4))),
-    "transformer": lambda: (nn.TransformerBlock.init(4, 2, hidden=6, rng=0), RNG.standard_normal((2, 3, 4))),
+    "transformer": lambda: (
+        nn.TransformerBlock.init(4, 2, hidden=6, rng=0),
+        RNG.standard_normal((2, 3, 4)),
+    ),
     "layer norm": lambda: (nn.LayerNorm.init(3), X),
     "batch norm": lambda: (nn.BatchNorm.init(3), X),
     "group norm": lambda: (nn.GroupNorm.init(2, 4), RNG.standard_normal((2, 3, 4))),

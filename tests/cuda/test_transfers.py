@@ -13,7 +13,17 @@ import nnmath_core as nm
 from nnmath_core.device import backend_for, device_of, staging, to_device
 
 SIZES = (0, 1, 31, 32, 33, 1023, 4099)
-DTYPES = ("bool", "int8", "uint16", "int64", "float16", "float32", "float64", "complex64", "complex128")
+DTYPES = (
+    "bool",
+    "int8",
+    "uint16",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
 KINDS = ("host to device", "device to host", "device to device", "synchronize", "launch")
 
 
@@ -48,7 +58,9 @@ def test_values_dtypes_and_layouts_arrive(cp, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", SIZES)
 def test_hard_values_arrive_to_the_bit(cp, n, dtype):
-    x = np.resize(np.array([np.nan, np.inf, -np.inf, -0.0, np.finfo(dtype).max, -1e-30]), n).astype(dtype)
+    x = np.resize(np.array([np.nan, np.inf, -np.inf, -0.0, np.finfo(dtype).max, -1e-30]), n).astype(
+        dtype
+    )
     back = to_device(to_device(x, "cuda:0"), "cpu")
     assert back.tobytes() == x.tobytes()
 
@@ -178,7 +190,10 @@ def test_a_tree_comes_back_with_one_wait(device):
     moved = to_device(tree, "cuda:0")
     device.counters.clear()
     back = to_device(moved, "cpu")
-    assert counts(device) == {"device to host": len(SIZES), "synchronize": 1}  # the empty one has none
+    assert counts(device) == {
+        "device to host": len(SIZES),
+        "synchronize": 1,
+    }  # the empty one has none
     for got, want in zip(nm.tree_leaves(back), nm.tree_leaves(tree), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -234,7 +249,11 @@ def test_between_devices_copies_are_ordered_by_events(device, cp, layout):
     if host.size == 0:
         return
     history = [*device.history]
-    copies = [i for i, row in enumerate(history) if row[:2] == ("copy", target.ptr) and row[2] == host.nbytes]
+    copies = [
+        i
+        for i, row in enumerate(history)
+        if row[:2] == ("copy", target.ptr) and row[2] == host.nbytes
+    ]
     kernels = [i for i, row in enumerate(history) if row[:2] == ("launch", source.ptr)]
     (copy,), before, after = copies[:1], kernels[0], kernels[-1]
     assert happens_before(history, before, copy)
@@ -242,7 +261,13 @@ def test_between_devices_copies_are_ordered_by_events(device, cp, layout):
 
 
 def test_the_order_of_a_history_is_known():
-    rows = [("launch", 1, "f"), ("record", 1, 9), ("launch", 1, "g"), ("wait", 2, 9), ("launch", 2, "h")]
+    rows = [
+        ("launch", 1, "f"),
+        ("record", 1, 9),
+        ("launch", 1, "g"),
+        ("wait", 2, 9),
+        ("launch", 2, "h"),
+    ]
     assert happens_before(rows, 0, 4)
     assert not happens_before(rows, 2, 4)  # queued after the event
     assert not happens_before([row for row in rows if row[0] != "wait"], 0, 3)

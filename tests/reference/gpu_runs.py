@@ -57,7 +57,9 @@ def entry(path, short, device, cupy, date):
             if p.name in passed - failed
         },
         "operations": {
-            name: cuda_table.operation_implementation(name) for name in cuda_table.OPERATIONS if whole
+            name: cuda_table.operation_implementation(name)
+            for name in cuda_table.OPERATIONS
+            if whole
         },
     }
 
@@ -85,7 +87,9 @@ def main(arguments=None):
     made = entry(asked.report, asked.short, asked.device or this_device(), cupy, asked.date)
     runs = [run for run in json.loads(TARGET.read_text()) if run["short"] != asked.short]
     TARGET.write_text(as_text([*runs, made]))
-    print(f"{made['passed']} tests passed, {len(made['primitives'])} primitives, {made['failed']} failed")
+    print(
+        f"{made['passed']} tests passed, {len(made['primitives'])} primitives, {made['failed']} failed"
+    )
 
 
 if __name__ == "__main__":

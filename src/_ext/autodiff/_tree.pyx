@@ -407,7 +407,16 @@ def flatten_like(tree, TreeDef treedef):
 cdef object zeros_of(object buffer, tuple shape):
     """A tree like a buffer whose arrays are zeros, with `shape` before their own."""
     leaves, d = flatten(buffer)
-    return unflatten(d, [np.zeros_like(x, shape=shape + np.shape(x)) if is_array(x) else x for x in leaves])
+    return unflatten(d, [zeros_beside(x, shape + np.shape(x)) if is_array(x) else x for x in leaves])
+
+
+cdef object zeros_beside(object x, tuple shape):
+    """Zeros where x lives: CuPy's functions make arrays on the current device."""
+    place = getattr(x, "device", None)
+    if not hasattr(place, "__enter__"):
+        return np.zeros_like(x, shape=shape)
+    with place:
+        return np.zeros_like(x, shape=shape)
 
 
 cdef object build(TreeDef d, list leaves, Py_ssize_t *at, tuple zeros):

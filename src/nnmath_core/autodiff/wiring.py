@@ -206,6 +206,11 @@ def tangent_value(who: str, t: Any, primal: Any, place: str) -> Any:
             )
         if not isinstance(t, (int, float, np.generic)) or want == ():
             t = t if hasattr(t, "dtype") else np.asarray(t)
+        here, there = value_of(primal), value_of(t)
+        if type(here) is not np.ndarray and hasattr(here, "__cuda_array_interface__"):
+            backend_of(here, there, who=who, names=("primals", place.strip("`")))
+        elif type(there) is not np.ndarray and type(here) is np.ndarray:
+            backend_of(here, there, who=who, names=("primals", place.strip("`")))
     have = shape_of(t)
     if have != want:
         raise ShapeError(

@@ -129,7 +129,7 @@ def _cuda(index: int) -> CudaBackend:
 
 
 def entering(f: F) -> F:
-    """Return a function that enters the device of the first device array among its arguments.
+    """Return a function that enters the device of its first argument that lives on one.
 
     For functions that are made of several operations: the operators on arrays between these are CuPy's, which work on
     the current device. On the host nothing is entered, nor for traced values, whose transformation has done it.
@@ -159,8 +159,9 @@ def entering(f: F) -> F:
             for x in (*args, *kw.values()):
                 if isinstance(x, (list, tuple)) and x:
                     x = x[0]
-                if isinstance(x, cupy.ndarray):
-                    with _cuda(int(x.device.id)).scope():
+                place = _device_or_none(x)
+                if place is not None and place.kind == "cuda":
+                    with _cuda(place.index).scope():
                         return f(*args, **kw)
         return f(*args, **kw)
 

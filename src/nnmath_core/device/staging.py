@@ -89,7 +89,9 @@ class Staging:
         if head % _RING + size > _RING:  # a part lies in one piece
             head += _RING - head % _RING
         while head + size - self._tail > _RING:
-            if not self._sent:  # nothing is on its way; only the skipped end of the ring lies behind
+            if (
+                not self._sent
+            ):  # nothing is on its way; only the skipped end of the ring lies behind
                 self._tail = head
                 break
             end, read = self._sent.popleft()

@@ -58,7 +58,6 @@ def scipys(module: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def _on_plain(f: Callable[..., Any], host: Callable[[], Any]) -> Callable[..., Any]:
     """``f``; where nothing is traced or on a device, what ``host`` returns."""
-
     elsewhere = entering(f)
 
     @functools.wraps(f)

@@ -131,6 +131,8 @@ class _Place:
             writer = np.full(size, -1)
             writer[ids[chosen]] = chosen
             writer = beside(x, writer.reshape(self._shape))
-            factor = where(greater_equal(writer, 0), take_p(values, maximum(writer, 0), axis=0), one)
+            factor = where(
+                greater_equal(writer, 0), take_p(values, maximum(writer, 0), axis=0), one
+            )
             x = multiply(x, factor)
         return x if ids.size else copied(x)
