@@ -6,7 +6,7 @@
 #   make test-long   the tests that take minutes: studies of a convolutional network and of a transformer, every
 #                    primitive compiled in every way
 #   make test-cuda   the tests on an emulated CUDA device (REAL_GPU=1: on this machine's), needs g++ too
-#   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler
+#   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler (ARCHITECTURES="sm_75 sm_90": for these)
 #   make lint    ruff, cython-lint, mypy
 #   make docs    the documentation -> docs/_build/html/index.html
 #   make bench   the benchmarks
@@ -42,8 +42,14 @@ test-long: $(VENV)/.package $(VENV)/.test
 test-cuda: $(VENV)/.package $(VENV)/.cuda-test
 	PYTHONPATH=tests/cuda $(PY) -m pytest -p emulated.plugin -n auto -q tests/test_gpu.py tests/cuda
 
-nvrtc: $(VENV)/.package $(VENV)/.cuda-test
-	PYTHONPATH=tests/cuda $(PY) -m emulated.nvrtc
+# CUDA 13 begins at sm_75; CUDA 12.9, which still knows sm_70, is installed in a folder of its own.
+ARCHITECTURES ?= sm_70 sm_75 sm_80 sm_89 sm_90 sm_100
+nvrtc: $(VENV)/.package $(VENV)/.cuda-test $(if $(filter sm_70,$(ARCHITECTURES)),$(VENV)/.nvrtc-12)
+	NNMATH_NVRTC_12=$(VENV)/nvrtc-12 PYTHONPATH=tests/cuda $(PY) -m emulated.nvrtc $(ARCHITECTURES)
+
+$(VENV)/.nvrtc-12: | $(PY)
+	$(PY) -m pip install -q --no-deps --target $(VENV)/nvrtc-12 "nvidia-cuda-nvrtc-cu12==12.9.*" "nvidia-cuda-runtime-cu12==12.9.*"
+	@touch $@
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

@@ -27,7 +27,7 @@ TOP_LEVEL = {
 
 # Imports go down only: a module imports from its own package and from those on its left.
 ORDER = (
-    "_version _build_info errors typing checks _ext config device autodiff "
+    "_version _build_info errors typing checks _ext device config autodiff "
     "numpy linalg signal special random program solvers verify "
     "io nn optim stats spectral info ot prob kernels curvature dynamics "
     "landscape geometry bayes theory calculus plot report study cli __main__"

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what follows here says the same as the tables below, to typ
         device_of,
         devices,
         from_dlpack,
+        matmul_precision,
         synchronize,
         to_device,
     )
@@ -153,6 +154,7 @@ __all__ = [
     "linalg",
     "linearize",
     "load",
+    "matmul_precision",
     "nn",
     "numerical_gradient",
     "numpy",
@@ -263,6 +265,7 @@ _HOMES = {
         "device_of",
         "devices",
         "from_dlpack",
+        "matmul_precision",
         "synchronize",
         "to_device",
     ),

@@ -12,6 +12,7 @@ from nnmath_core._build_info import BUILD_INFO
 from nnmath_core._ext import _cpu, _threads
 from nnmath_core._version import __version__
 from nnmath_core.checks import require_in
+from nnmath_core.device.precision import current_matmul_precision
 
 # Instruction sets on which the tests have run, by processor family. The highest that a processor has is
 # chosen; one that is compiled and not named here may only be chosen on request, and is named "never run".
@@ -34,6 +35,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
         For ``"dicts"``, with the keys ``"nnmath-core"`` (version, compiler, ...), ``"instruction
         sets"`` (``built``, ``selected``, and ``never run``: compiled, but no test has executed
         it), ``"threads"`` (their number, see `threads`, and what is done about those of BLAS),
+        ``"matmul precision"`` (of float32 on CUDA devices, here and now: see `matmul_precision`),
         ``"numpy"`` and ``"scipy"`` (version and BLAS), ``"cupy"`` (version, or ``None``) and
         ``"python"``.
 
@@ -50,7 +52,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     --------
     >>> config = show_config(mode="dicts")
     >>> sorted(config)
-    ['cupy', 'instruction sets', 'nnmath-core', 'numpy', 'python', 'scipy', 'threads']
+    ['cupy', 'instruction sets', 'matmul precision', 'nnmath-core', 'numpy', 'python', 'scipy', 'threads']
     >>> config["instruction sets"]["selected"] in config["instruction sets"]["built"]
     True
     """
@@ -66,6 +68,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
             "never run": [name for name in built if name not in _TESTED.get(family, ())],
         },
         "threads": {"number": _threads.number(), "blas": _threads.blas()},
+        "matmul precision": current_matmul_precision(),
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "numpy": {"version": np.__version__, "blas": _blas(np)},
         "scipy": {"version": scipy.__version__, "blas": _blas(scipy)},

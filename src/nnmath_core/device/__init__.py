@@ -35,6 +35,7 @@ from nnmath_core.device.names import (
     device,
     devices,
 )
+from nnmath_core.device.precision import current_matmul_precision, matmul_precision
 from nnmath_core.device.transfer import synchronize, to_device
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "backend_for",
     "backend_of",
     "current_default_device",
+    "current_matmul_precision",
     "default_device",
     "device",
     "device_of",
     "devices",
     "entering",
     "from_dlpack",
+    "matmul_precision",
     "place_of",
     "synchronize",
     "to_device",

@@ -23,6 +23,7 @@ from nnmath_core.device.driver import require_device
 from nnmath_core.device.index import Index, axes_used, index_parts, is_integer_array
 from nnmath_core.device.launch import family_of
 from nnmath_core.device.names import Device
+from nnmath_core.device.products import matmul
 from nnmath_core.device.sparse import Pattern
 from nnmath_core.device.staging import Staging
 from nnmath_core.errors import DeviceError, ShapeError
@@ -86,6 +87,7 @@ class CudaBackend(Backend):
         self.xp = Guarded(self.cupy, self.scope)
         self.xp.linalg = Guarded(self.cupy.linalg, self._raising)
         self.staging = Staging(self.cupy, self._cupyx.empty_pinned)
+        self.xp.matmul = Guarded(functools.partial(matmul, self.cupy), self.scope)
 
     @functools.cached_property
     def special(self) -> Any:
@@ -141,6 +143,11 @@ class CudaBackend(Backend):
         return self.xp.asnumpy(x)  # type: ignore[no-any-return]
 
     # --- products and selections ----------------------------------------------------------------
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Return the matrix product; see `Backend.matmul` and `nnmath_core.matmul_precision`."""
+        with self.scope():
+            return matmul(self.cupy, x, y)
 
     def contract(self, x: Array, y: Array, *, spec: Spec) -> Array:
         """Two-operand `einsum`; see `Backend.contract`."""

@@ -132,6 +132,15 @@ def entered() -> set[str]:
     return {name for name, lib in _loaded.items() if lib.nnm_entries() and name != "cublas"}
 
 
+def products() -> dict[str, int]:
+    """Return the products that cuBLAS was asked for since the last call, by kind, and the last one's "stream"."""
+    calls, stream = (ctypes.c_long * 4)(), ctypes.c_void_p()
+    _loaded["cublas"].nnm_products(calls, ctypes.byref(stream))
+    return dict(zip(("gemm", "strided", "pointers", "dot"), calls, strict=True)) | {
+        "stream": stream.value or 0
+    }
+
+
 def install(device) -> None:
     """Load the stand-ins, and keep CuPy's loader from looking for NVIDIA's."""
     from cuda import pathfinder

@@ -1,7 +1,20 @@
 // cuBLAS as far as CuPy calls it for arrays: loops with sums in double, factorisations by LAPACK.
 #include "common.h"
 
+// What was multiplied since the last time it was asked, and how: nnm_products.
+enum { GEMM, STRIDED, POINTERS, DOT, KINDS };
+static long nnm_calls[KINDS];
+static void *nnm_stream;
+
+extern "C" void nnm_products(long *calls, void **stream)
+{
+    for (int i = 0; i < KINDS; ++i) calls[i] = nnm_calls[i], nnm_calls[i] = 0;
+    *stream = nnm_stream;
+}
+
 namespace {
+
+void multiplied(const Handle *h, int kind) { ++nnm_calls[kind]; nnm_stream = h->stream; }
 
 enum { SUCCESS = 0, INVALID = 7, NOT_SUPPORTED = 15 };
 enum { OP_N, OP_T, OP_C };
@@ -13,17 +26,40 @@ template <class T> T at(const T *a, long i, long j, int lda, int op)
     return op == OP_N ? a[i + j * lda] : op == OP_T ? a[j + i * lda] : conjugate(a[j + i * lda]);
 }
 
+// TF32 has the exponents of float32 and 10 bits of fraction; to nearest, ties away from zero.
+float tf32(float x)
+{
+    unsigned u;
+    memcpy(&u, &x, 4);
+    if ((u & 0x7f800000) != 0x7f800000) u = (u + 0x1000) & 0xffffe000;
+    memcpy(&x, &u, 4);
+    return x;
+}
+c64 tf32(c64 x) { return {tf32(float(x.real())), tf32(float(x.imag()))}; }
+
+// Whether a mode of the handle lets float32 be rounded: CUBLAS_TENSOR_OP_MATH, CUBLAS_TF32_TENSOR_OP_MATH.
+bool rounds(const Handle *h) { return (h->math_mode & 15) == 1 || (h->math_mode & 15) == 3; }
+
+template <class T> T factor(T x, bool round)
+{
+    if constexpr (std::is_same_v<T, float>) return round ? tf32(x) : x;
+    else if constexpr (std::is_same_v<T, c32>) return round ? c32(tf32(c64(x))) : x;
+    else return x;
+}
+
 template <class T>
-int gemm(int ta, int tb, int m, int n, int k, T alpha, const T *a, int lda, const T *b, int ldb, T beta,
+int gemm(const Handle *h, int ta, int tb, int m, int n, int k, T alpha, const T *a, int lda, const T *b, int ldb, T beta,
          T *c, int ldc)
 {
     if (m < 0 || n < 0 || k < 0 || lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k)
         || ldc < std::max(1, m))
         return INVALID;
+    const bool round = rounds(h);
     for (long j = 0; j < n; ++j)
         for (long i = 0; i < m; ++i) {
             wide<T> sum = 0;
-            for (long l = 0; l < k; ++l) sum += wide<T>(at(a, i, l, lda, ta)) * wide<T>(at(b, l, j, ldb, tb));
+            for (long l = 0; l < k; ++l)
+                sum += wide<T>(factor(at(a, i, l, lda, ta), round)) * wide<T>(factor(at(b, l, j, ldb, tb), round));
             wide<T> y = wide<T>(alpha) * sum;
             if (beta != T(0)) y += wide<T>(beta) * wide<T>(c[i + j * ldc]);   // C is not read for beta = 0
             c[i + j * ldc] = T(y);
@@ -172,7 +208,8 @@ int getrs_batched(int trans, int n, int nrhs, const T *const *a, int lda, const 
 
 // ------------------------------------------------------------- products of any element types (Ex)
 enum { R_32F = 0, R_64F = 1, R_16F = 2, C_32F = 4, C_64F = 5, R_16BF = 14 };
-enum { COMPUTE_16F = 64, COMPUTE_64F = 70, COMPUTE_TF32 = 77 };
+enum { COMPUTE_16F = 64, COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_FAST_16F = 74, COMPUTE_FAST_16BF, COMPUTE_TF32 = 77,
+       COMPUTE_32F_EMULATED = 78, COMPUTE_64F_EMULATED };
 
 struct Elements {
     int type;
@@ -208,11 +245,15 @@ struct Elements {
     }
 };
 
-int gemm_any(int ta, int tb, int m, int n, int k, c64 alpha, const void *a, Elements ea, int lda, const void *b,
+int gemm_any(const Handle *h, int ta, int tb, int m, int n, int k, c64 alpha, const void *a, Elements ea, int lda, const void *b,
              Elements eb, int ldb, c64 beta, void *c, Elements ec, int ldc, int compute)
 {
-    // tensor cores in TF32 round differently on each generation: nothing here may ask for it unseen
-    if (!ea.known() || !eb.known() || !ec.known() || compute == COMPUTE_TF32) return NOT_SUPPORTED;
+    // float16 and bfloat16 in the place of float32, and emulated precision: nothing here may ask for them unseen
+    if (!ea.known() || !eb.known() || !ec.known() || compute == COMPUTE_FAST_16F || compute == COMPUTE_FAST_16BF
+        || compute >= COMPUTE_32F_EMULATED)
+        return NOT_SUPPORTED;
+    const bool single = ec.type == R_32F || ec.type == C_32F;
+    const bool round = single && (compute == COMPUTE_TF32 || (compute == COMPUTE_32F && rounds(h)));
     if (lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k) || ldc < std::max(1, m)) return INVALID;
     for (long j = 0; j < n; ++j)
         for (long i = 0; i < m; ++i) {
@@ -221,7 +262,7 @@ int gemm_any(int ta, int tb, int m, int n, int k, c64 alpha, const void *a, Elem
                 c64 x = ea.load(a, ta ? l + i * lda : i + l * lda), y = eb.load(b, tb ? j + l * ldb : l + j * ldb);
                 if (ta == OP_C) x = std::conj(x);
                 if (tb == OP_C) y = std::conj(y);
-                sum += x * y;
+                sum += round ? tf32(x) * tf32(y) : x * y;
             }
             c64 v = alpha * sum;
             if (beta != 0.0) v += beta * ec.load(c, i + j * ldc);
@@ -254,24 +295,26 @@ int cublasSetMathMode(Handle *h, int m) { h->math_mode = m; return SUCCESS; }
 int cublasGetMathMode(Handle *h, int *m) { *m = h->math_mode; return SUCCESS; }
 int cublasSetWorkspace_v2(Handle *, void *, size_t) { return SUCCESS; }
 
-int cublasGemmEx(Handle *, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int ta_, int lda,
+int cublasGemmEx(Handle *h, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int ta_, int lda,
                  const void *b, int tb_, int ldb, const void *beta, void *c, int tc, int ldc, int compute, int)
 {
     Open open;
+    multiplied(h, GEMM);
     const Elements ec{tc};
-    return gemm_any(ta, tb, m, n, k, scale_at(alpha, ec, compute), a, {ta_}, lda, b, {tb_}, ldb,
+    return gemm_any(h, ta, tb, m, n, k, scale_at(alpha, ec, compute), a, {ta_}, lda, b, {tb_}, ldb,
                     scale_at(beta, ec, compute), c, ec, ldc, compute);
 }
 
-int cublasGemmStridedBatchedEx(Handle *, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int ta_,
+int cublasGemmStridedBatchedEx(Handle *h, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int ta_,
                                int lda, long long sa, const void *b, int tb_, int ldb, long long sb, const void *beta,
                                void *c, int tc, int ldc, long long sc, int count, int compute, int)
 {
     Open open;
+    multiplied(h, STRIDED);
     const Elements ea{ta_}, eb{tb_}, ec{tc};
     for (long q = 0; q < count; ++q) {
         const int status = gemm_any(
-            ta, tb, m, n, k, scale_at(alpha, ec, compute), (const char *)a + q * sa * (long)ea.size(), ea, lda,
+            h, ta, tb, m, n, k, scale_at(alpha, ec, compute), (const char *)a + q * sa * (long)ea.size(), ea, lda,
             (const char *)b + q * sb * (long)eb.size(), eb, ldb, scale_at(beta, ec, compute),
             (char *)c + q * sc * (long)ec.size(), ec, ldc, compute);
         if (status) return status;
@@ -279,27 +322,28 @@ int cublasGemmStridedBatchedEx(Handle *, int ta, int tb, int m, int n, int k, co
     return SUCCESS;
 }
 
-int cublasSgemmEx(Handle *, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int ta_, int lda,
+int cublasSgemmEx(Handle *h, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int ta_, int lda,
                   const void *b, int tb_, int ldb, const float *beta, void *c, int tc, int ldc)
 {
     Open open;
-    return gemm_any(ta, tb, m, n, k, *alpha, a, {ta_}, lda, b, {tb_}, ldb, *beta, c, {tc}, ldc, 68);
+    multiplied(h, GEMM);
+    return gemm_any(h, ta, tb, m, n, k, *alpha, a, {ta_}, lda, b, {tb_}, ldb, *beta, c, {tc}, ldc, 68);
 }
 
 #define OF_EVERY_TYPE(P, T) \
-    int cublas##P##gemm_v2(Handle *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, \
+    int cublas##P##gemm_v2(Handle *h, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, \
                            const T *b, int ldb, const T *beta, T *c, int ldc) \
-    { Open open; return gemm(ta, tb, m, n, k, *alpha, a, lda, b, ldb, *beta, c, ldc); } \
-    int cublas##P##gemmStridedBatched(Handle *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, \
+    { Open open; multiplied(h, GEMM); return gemm(h, ta, tb, m, n, k, *alpha, a, lda, b, ldb, *beta, c, ldc); } \
+    int cublas##P##gemmStridedBatched(Handle *h, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, \
         int lda, long long sa, const T *b, int ldb, long long sb, const T *beta, T *c, int ldc, long long sc, int count) \
-    { Open open; int s = 0; \
+    { Open open; multiplied(h, STRIDED); int s = 0; \
       for (long q = 0; q < count && !s; ++q) \
-          s = gemm(ta, tb, m, n, k, *alpha, a + q * sa, lda, b + q * sb, ldb, *beta, c + q * sc, ldc); \
+          s = gemm(h, ta, tb, m, n, k, *alpha, a + q * sa, lda, b + q * sb, ldb, *beta, c + q * sc, ldc); \
       return s; } \
-    int cublas##P##gemmBatched(Handle *, int ta, int tb, int m, int n, int k, const T *alpha, const T *const *a, \
+    int cublas##P##gemmBatched(Handle *h, int ta, int tb, int m, int n, int k, const T *alpha, const T *const *a, \
         int lda, const T *const *b, int ldb, const T *beta, T *const *c, int ldc, int count) \
-    { Open open; int s = 0; \
-      for (int q = 0; q < count && !s; ++q) s = gemm(ta, tb, m, n, k, *alpha, a[q], lda, b[q], ldb, *beta, c[q], ldc); \
+    { Open open; multiplied(h, POINTERS); int s = 0; \
+      for (int q = 0; q < count && !s; ++q) s = gemm(h, ta, tb, m, n, k, *alpha, a[q], lda, b[q], ldb, *beta, c[q], ldc); \
       return s; } \
     int cublas##P##gemv_v2(Handle *, int ta, int m, int n, const T *alpha, const T *a, int lda, const T *x, int ix, \
                            const T *beta, T *y, int iy) \
@@ -337,8 +381,12 @@ OF_EVERY_TYPE(C, c32)
 OF_EVERY_TYPE(Z, c64)
 
 #define DOT(name, T, conjugated) \
-    int cublas##name##_v2(Handle *, int n, const T *x, int ix, const T *y, int iy, T *out) \
-    { Open open; return dot(n, x, ix, y, iy, out, conjugated); }
+    int cublas##name##_v2(Handle *h, int n, const T *x, int ix, const T *y, int iy, T *out) \
+    { T sum; \
+      { Open open; multiplied(h, DOT); dot(n, x, ix, y, iy, &sum, conjugated); } \
+      if (h->pointer_mode) { Open open; *out = sum; } \
+      else *out = sum;      /* the host's: an address of the device faults */ \
+      return SUCCESS; }
 DOT(Sdot, float, false)
 DOT(Ddot, double, false)
 DOT(Cdotu, c32, false)
