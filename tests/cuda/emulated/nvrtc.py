@@ -155,15 +155,9 @@ def verdicts(path: str, home: Path, architectures: tuple[str, ...]) -> tuple[dic
     asked = json.loads(Path(path).read_text())
     compiler, options = toolkit(home), options_of(asked, home)
     names = tuple(asked["names"] or ())
-    site = str(Path(importlib.util.find_spec("cupy").origin).parents[1])
-    cupy = importlib.metadata.version("cupy-cuda13x")
-    parts = (
-        asked["source"],
-        repr(names),
-        *(o.replace(site, cupy) for o in options),
-        compiler.version,
-    )
-    key = build.key_of(*parts)
+    headers = importlib.metadata.version("cupy-cuda13x"), compiler.version
+    plain = [o for o in options if not o.startswith("-I")]  # the versions say what lies there
+    key = build.key_of(asked["source"], repr(names), *plain, *headers)
     kept = VERDICTS / key[:2] / f"{key}.json"
     said = json.loads(kept.read_text()) if kept.exists() else {}
     missing = [a for a in architectures if a not in said]
