@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from nnmath_core.device.launch import read_signatures
+
 SOURCES = Path(__file__).parents[1] / "src" / "_ext"
 FAMILIES = sorted(path.parent.name for path in SOURCES.glob("*/*.def") if path.name != "kinds.def")
 TWINS = sorted(path.stem for path in SOURCES.glob("*/*.cu"))
@@ -25,9 +27,11 @@ HOST_ONLY = {
     "elementwise": "small arrays on the host; device arrays go through CuPy's ufuncs",
     "vector": "the loops of Plans, which run on the host; device arrays go through CuPy's ufuncs",
     "linalg": "A^T A x in one pass over rows; on a device two products by cuBLAS",
-    "attention": "rows of scores in Plans; a device runs the blocks of queries as they are defined",
     "gemm": "the products of Plans, which run on the host; device arrays go through cuBLAS",
 }
+
+# Twins of whole instructions of Plans, whose kernels on the host are the steps between two products of BLAS.
+OTHER_KERNELS = {"attention": ["attention", "attention_pull_q", "attention_pull_kv"]}
 
 
 def kernels_of(family):
@@ -53,12 +57,17 @@ def test_every_family_has_a_twin_or_a_reason():
     assert not set(TWINS) & set(HOST_ONLY)
 
 
+@pytest.mark.parametrize("family", OTHER_KERNELS)
+def test_kernels_of_a_twin_of_instructions_are_these(family):
+    assert list(read_signatures(twin_of(family))) == OTHER_KERNELS[family]
+
+
 @pytest.mark.parametrize("family", TWINS)
 def test_twin_is_installed_as_it_stands_in_the_sources(family):
     assert twin_of(family) == (SOURCES / family / f"{family}.cu").read_text()
 
 
-@pytest.mark.parametrize("family", TWINS)
+@pytest.mark.parametrize("family", [f for f in TWINS if f not in OTHER_KERNELS])
 def test_twin_has_the_kernels_and_arguments_of_its_family(family):
     spelled = {"nnm_idx": "long long", "REAL": "real_t"}
     code = re.sub(r"//.*", "", twin_of(family))
@@ -132,7 +141,8 @@ def nvrtc():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("family", TWINS)
 def test_twin_compiles_with_nvrtc(nvrtc, family, architecture):
-    names = [f"{kernel}<{t}>" for kernel in kernels_of(family) for t in ("float", "double")]
+    kernels = OTHER_KERNELS.get(family) or kernels_of(family)
+    names = [f"{kernel}<{t}>" for kernel in kernels for t in ("float", "double")]
     options = [*CUPY_OPTIONS, f"-arch={architecture}"]
     binary, log = nvrtc.compile(twin_of(family), f"{family}.cu", names, options)
     assert binary.startswith(b"\x7fELF")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nnmath_core.device import attention as attention_
 from nnmath_core.device import counters as counters_
 from nnmath_core.device.contract import Spec, contraction
 from nnmath_core.device.index import Index
@@ -53,6 +54,8 @@ class Backend:
         "where",
         "spmm",
         "sddmm",
+        "attention",
+        "attention_pull",
         "random_blocks",
         "random_words",
         "random_uniform",
@@ -239,6 +242,81 @@ class Backend:
         """Return the inner products of the rows of two matrices."""
         products: Array = self.xp.sum(a * b, axis=1, dtype=self.xp.result_type(a, b))
         return products
+
+    # --- attention ------------------------------------------------------------------------------
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        mask: Array | None,
+        *,
+        causal: bool,
+        scale: float,
+        out: Array | None = None,
+    ) -> Array:
+        r"""Return means of values, weighted by how well keys fit queries.
+
+        .. math:: y_i = \sum_j a_{ij} v_j, \qquad a_{ij} = \operatorname{softmax}_j(scale \, q_i \cdot k_j + b_{ij})
+
+        Parameters
+        ----------
+        q, k, v : array, shapes (..., t, d), (..., s, d) and (..., s, e)
+            Of the same axes in front; an axis of stride 0 repeats a head of keys.
+        bias : array, broadcastable to (..., t, s), of two axes at least, or None
+        mask : array of booleans, likewise, or None
+            False where a query may not attend to a key.
+        causal : bool
+            Query i attends to the keys j <= i only.
+        scale : float
+        out : array, shape (..., t, e), contiguous, optional
+            Where the result is written.
+
+        Returns
+        -------
+        array, shape (..., t, e)
+            ``out``, or a new array; zeros for a query that may attend to nothing.
+
+        Notes
+        -----
+        The memory beside it is linear in t and s.
+        """
+        return attention_.values(self, q, k, v, bias, mask, causal, scale, out)
+
+    def attention_pull(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        g: Array,
+        bias: Array | None,
+        mask: Array | None,
+        *,
+        causal: bool,
+        scale: float,
+        out: tuple[Array, Array, Array] | None = None,
+        kept: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        r"""Return the cotangents of the queries, keys and values of `attention`.
+
+        .. math::
+            \bar s = a \odot (\bar a - \textstyle\sum_j a_j \bar a_j), \quad \bar a = g v^\top, \qquad
+            \bar q = scale \, \bar s k, \quad \bar k = scale \, \bar s^\top q, \quad \bar v = a^\top g
+
+        Parameters
+        ----------
+        q, k, v, bias, mask, causal, scale
+            As for `attention`.
+        g : array, shape (..., t, e)
+            The cotangent of the values.
+        out : tuple of 3 arrays, contiguous, optional
+            Where the results are written, of the shapes of q, k and v.
+        kept : array, shape (3, ..., t), contiguous, optional
+            Room for what a device keeps of each query meanwhile.
+        """
+        return attention_.cotangents(self, q, k, v, g, bias, mask, causal, scale, out)
 
     # --- selections -----------------------------------------------------------------------------
 

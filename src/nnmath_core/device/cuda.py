@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.checks import describe, sentence
+from nnmath_core.device import attention as attention_
 from nnmath_core.device.backend import Backend
 from nnmath_core.device.contract import Spec
 from nnmath_core.device.driver import require_device
@@ -270,6 +271,49 @@ class CudaBackend(Backend):
         """Queue one of our kernels over ``n`` elements; see `nnmath_core.device.launch`."""
         with self.scope():
             family_of(self.cupy, self.device.index, family).launch(kernel, n, args)
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        mask: Array | None,
+        *,
+        causal: bool,
+        scale: float,
+        out: Array | None = None,
+    ) -> Array:
+        """Attend by tiles in one launch; see `Backend.attention` and `nnmath_core.device.attention`."""
+        with self.scope():
+            made = attention_.values_by_tiles(self, q, k, v, bias, mask, causal, scale, out)
+            if made is None:
+                made = super().attention(q, k, v, bias, mask, causal=causal, scale=scale, out=out)
+            return made
+
+    def attention_pull(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        g: Array,
+        bias: Array | None,
+        mask: Array | None,
+        *,
+        causal: bool,
+        scale: float,
+        out: tuple[Array, Array, Array] | None = None,
+        kept: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Pull back by tiles in two launches; see `Backend.attention_pull` and `attention`."""
+        with self.scope():
+            made = attention_.cotangents_by_tiles(
+                self, q, k, v, g, bias, mask, causal, scale, out, kept
+            )
+            if made is None:
+                options = {"causal": causal, "scale": scale, "out": out, "kept": kept}
+                made = super().attention_pull(q, k, v, g, bias, mask, **options)
+            return made
 
     def random_blocks(self, counters: Array, keys: Array) -> Array:
         """Fill blocks by the kernel; see `Backend.random_blocks`."""

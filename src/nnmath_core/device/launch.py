@@ -44,12 +44,20 @@ _COUNTS = ("n", "blocks")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a kernel: its name, its element type as written, array or scalar."""
+    """One parameter of a kernel: its name, its element type as written, array or scalar.
+
+    A type with a capital letter is a struct that the source declares; it is passed by value.
+    """
 
     name: str
     type: str
     is_array: bool
     is_const: bool
+
+    @property
+    def is_struct(self) -> bool:
+        """Whether it is a struct, for which a host array of as many bytes is given."""
+        return self.type[0].isupper()
 
 
 def read_signatures(source: str) -> dict[str, tuple[Parameter, ...]]:
@@ -89,7 +97,7 @@ def _read_parameter(kernel: str, text: str) -> Parameter:
     *kind, name = words
     is_array, is_const = "*" in kind, "const" in kind
     spelled = " ".join(word for word in kind if word not in ("*", "const"))
-    if spelled != "real_t" and spelled not in _SCALARS:
+    if spelled != "real_t" and spelled not in _SCALARS and not spelled[:1].isupper():
         raise DtypeError(f"kernel {kernel}: parameter `{name}` has the unknown type {spelled!r}.")
     return Parameter(name, spelled, is_array, is_const)
 
@@ -180,9 +188,12 @@ class Family:
             )
         if x.dtype != want:
             raise DtypeError(f"{who}: `{parameter.name}` must be {want}, got {x.dtype}.")
+        self._require_contiguous(who, parameter, x)
+        return x
+
+    def _require_contiguous(self, who: str, parameter: Parameter, x: Any) -> None:
         if not x.flags.c_contiguous:
             raise ShapeError(f"{who}: `{parameter.name}` must be C-contiguous.")
-        return x
 
 
 def read_source(family: str) -> str:

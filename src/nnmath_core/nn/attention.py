@@ -67,8 +67,9 @@ def attention(
     key : array, shape (2,), uint32, optional
         Where dropped weights come from, of `nm.random.key`; needed with a ``dropout_rate`` above 0.
     block_size : int, optional
-        Queries at a time, of attention composed of blocks. By default one kernel does all of it on the host; where it
-        does not, a block has as many scores as 8 MiB hold, or as there are keys' entries.
+        Queries at a time, of attention composed of blocks. By default one kernel does all of it, on the host and, for
+        heads of up to 256 entries, on a GPU; where it does not, a block has as many scores as 8 MiB hold, or as there
+        are keys' entries.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def _grouped(who: str, q: Array, k: Array, v: Array, mask: Any, bias: Any) -> tu
     groups = k.shape[-3]
     pair = (*front, groups, heads // groups)
     k, v = (
-        np.broadcast_to(x[..., None, :, :], (*pair, *x.shape[-2:])) for x in (k, v)
+        np.broadcast_to(np.expand_dims(x, -3), (*pair, *x.shape[-2:])) for x in (k, v)
     )  # fmt: skip
     mask, bias = (_in_groups(x, groups) for x in (mask, bias))
     return q.reshape((*pair, length, d)), k, v, mask, bias

@@ -1,7 +1,7 @@
 """Attention of all queries, and its pull, as one operation each: what they are in a Program, one instruction in a Plan.
 
-Their meaning is that in blocks (`nn.attention_blocks`), by which derivatives beyond the first and devices go. On the
-host the instruction of a Plan computes them in eager code, too.
+Their meaning is that in blocks (`nn.attention_blocks`), by which derivatives beyond the first go. In eager code the
+instruction of a Plan computes them on the host, too, and the backend's kernels on a device.
 """
 
 from __future__ import annotations
@@ -80,12 +80,21 @@ def _forward(be: Any, *operands: Any, moves: bool, **params: Any) -> tuple[Array
     if be.name == "cpu" and _is_large(operands):
         made: tuple[Array] = _run(attention_p, operands, {**params, "moves": False})
         return made
+    if be.name == "cuda":
+        (q, k, v), bias, mask = _parts(operands, 3, params["biased"], params["masked"])
+        options = {"causal": params["causal"], "scale": params["scale"]}
+        return (be.attention(q, k, v, bias, mask, **options),)
     return (_values(*operands, **params),)
 
 
 def _pull_forward(be: Any, *operands: Any, **params: Any) -> tuple[Array, ...]:
     if be.name == "cpu" and _is_large(operands):
         return _run(attention_pull_p, operands, params)
+    if be.name == "cuda":
+        (q, k, v, g), bias, mask = _parts(operands, 4, params["biased"], params["masked"])
+        options = {"causal": params["causal"], "scale": params["scale"]}
+        made: tuple[Array, ...] = be.attention_pull(q, k, v, g, bias, mask, **options)
+        return made
     return _cotangents(*operands, **params)
 
 
