@@ -17,6 +17,13 @@ BENCH = Path(__file__).resolve().parent
 # glibc gives no block back and takes none fresh from the kernel: what a user can do against page faults
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
+# the memory is for all processes; products in full float32, as ours and PyTorch's are
+CUDA = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+    "CUPY_TF32": "0",
+}
+
 SETTLE_SECONDS = 0.6  # at most; a pool of OpenBLAS spins for 0.11 s after a product
 QUIET_FRACTION = 0.02  # of a core: what a process that waits may use
 
@@ -85,18 +92,25 @@ class Process:
     interpreter : str
         Path of the Python that runs it.
     threads : int
-        It may use so many CPUs, the last ones of the machine, and its libraries are told so.
+        It may use so many CPUs, the last ones of the machine, and its libraries are told so; 0 is all.
     log : file
         Where its standard error goes.
+    device : str
+        "cpu", or "cuda" for work on the first GPU.
     """
 
-    def __init__(self, engine: Engine, interpreter: str, threads: int, log: Any) -> None:
+    def __init__(
+        self, engine: Engine, interpreter: str, threads: int, log: Any, device: str = "cpu"
+    ) -> None:
         self.engine = engine
+        threads = threads or cpus()
         count = str(threads)
         environment = {
             **os.environ,
             **{f"{name}_NUM_THREADS": count for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")},
-            "JAX_PLATFORMS": "cpu",
+            "NNMATH_BENCH_DEVICE": device,
+            "JAX_PLATFORMS": device,
+            **(CUDA if device == "cuda" else {}),
             "JAX_ENABLE_X64": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             **engine.environment,

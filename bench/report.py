@@ -11,15 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import device_report
+from device_report import duration
+
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
-
-
-def duration(seconds: float) -> str:
-    """Return a time with a unit that fits it."""
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
 
 
 def ratio(value: float, interval: list[float]) -> str:
@@ -39,6 +34,7 @@ def heading(result: dict[str, Any]) -> str:
         versions,
         *[f"missing: {why}" for why in dict.fromkeys(result["missing"].values())],
         *[f"{device}: {state}" for device, state in result["devices"].items() if device != "cpu"],
+        *([f"cuda: {device_report.gpu_line(result['gpu'])}"] if result.get("gpu") else []),
     ]
     if result["sizes"] == "tiny":
         lines.append("TINY: everything ran, to see that it runs. The times mean nothing.")
@@ -120,12 +116,15 @@ def closing(result: dict[str, Any]) -> str:
         f"targets met: {sum(t['met'] for t in judged)} of {len(judged)}; variants flagged: {flagged}"
     ]
     if result["failed"]:
-        lines.append(
-            "failed: " + ", ".join(f"{r['row']} ({r['threads']})" for r in result["failed"])
-        )
+        lines.append("failed: " + ", ".join(failure(r) for r in result["failed"]))
     if noisy:
         lines.append(f"not quiet: {', '.join(noisy)}")
     return "\n".join(lines)
+
+
+def failure(found: dict[str, Any]) -> str:
+    """Return which row or case failed, and on how many threads or on which device."""
+    return f"{found['row']} ({found.get('device', found['threads'])})"
 
 
 # The page -----------------------------------------------------------------------------------------------------------
@@ -163,6 +162,8 @@ def tables(result: dict[str, Any]) -> str:
                 lines.append(
                     f"| {row['title']} | {row['threads']} | {v['name']} | {shown} | {v['of_row']:.2f} | {flag} |"
                 )
+    if result.get("cases"):
+        lines += ["", device_report.table(result["cases"])]
     return "\n".join(lines)
 
 

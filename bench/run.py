@@ -1,8 +1,9 @@
-"""Run the benchmarks: ``python bench/run.py [ROW ...] [--peers installed|none|PYTHON] [--sizes quick|full|tiny] ...``.
+"""Run the benchmarks: ``python bench/run.py [NAME ...] [--devices cpu,cuda] [--sizes quick|full|tiny] [--peers ...]``.
 
 The rows are those of the registry (``cases/``), each beside its floors and the peers that are installed, on one and
-on two threads. ``docs/performance.md`` explains them. A name of a file of this folder, as in ``bench/run.py
-attention``, runs that script by ``components.py`` instead.
+on two threads. With ``--devices cpu,cuda`` the cases follow: the same work at growing sizes on the CPU and on a GPU;
+where there is none its column says so, and why. ``docs/performance.md`` explains both. A name of a file of this folder,
+as in ``bench/run.py attention``, runs that script by ``components.py`` instead.
 
 Peers are never requirements: they are looked for in the interpreter that ``--peers`` or NNMATH_PEERS names, by
 default in this one; the output names those that are missing.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -26,12 +28,16 @@ BENCH = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCH))
 
 import components  # noqa: E402
+import device_report  # noqa: E402
+import devices  # noqa: E402
 import engines  # noqa: E402
+import measure  # noqa: E402
 import registry  # noqa: E402
 import report  # noqa: E402
 
-SCHEMA = 2
+SCHEMA = 3
 SIZES = ("quick", "full", "tiny")
+DEVICE_ROUNDS = 7  # of a size of a case: there are more of them than rows
 
 
 def peers_interpreter(given: str) -> str | None:
@@ -88,22 +94,28 @@ def scipy_blas() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def cuda() -> str:
-    """Return why the GPU's column is empty."""
-    code = "import nnmath_core as nm; print(len([d for d in nm.devices() if d.kind == 'cuda']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode == 0 and done.stdout.strip() not in ("", "0"):
-        return "not measured: the cases run on the CPU only so far"
-    return "not measured: no GPU"
+def cuda() -> tuple[str, dict[str, Any]]:
+    """Return "measured" with what there is, or why the GPU's column is empty; asked in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "gpu.py")], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"not measured: no GPU: looking for it failed: {last}", {}
+    state, facts = json.loads(done.stdout)
+    return state, facts
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Run the benchmarks.")
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(registry.ROWS)}"
+        "rows",
+        nargs="*",
+        metavar="NAME",
+        help=f"of rows and cases; default: all of {', '.join({**registry.ROWS, **registry.CASES})}",
     )
-    parser.add_argument("--devices", default="cpu", metavar="LIST", help="cpu or cpu,cuda")
+    parser.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cpu,cuda or cuda")
     parser.add_argument(
         "--peers",
         default="installed",
@@ -128,25 +140,92 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plot", action="store_true", help="draw a picture beside the file")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     options = parser.parse_args()
-    unknown = [row for row in options.rows if row not in registry.ROWS]
+    unknown = [row for row in options.rows if row not in {**registry.ROWS, **registry.CASES}]
     if unknown:
-        names = ", ".join([*registry.ROWS, *components.ROWS])
+        names = ", ".join(dict.fromkeys([*registry.ROWS, *registry.CASES, *components.ROWS]))
         parser.error(f"unknown row {unknown[0]!r}; rows are {names}")
     options.devices = options.devices.split(",")
     wrong = [d for d in options.devices if d not in ("cpu", "cuda")]
     if wrong:
         parser.error(f"--devices: unknown device {wrong[0]!r}; devices are cpu, cuda")
+    only = [name for name in options.rows if name not in registry.ROWS]
+    if only and "cuda" not in options.devices:
+        parser.error(f"{only[0]!r} is a case: cases run with --devices cpu,cuda")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         parser.error(f"--json: there is no folder {options.json.resolve().parent}")
     if options.peers not in ("installed", "none") and not Path(options.peers).exists():
         parser.error(f"--peers: there is no interpreter {options.peers}")
     try:
-        options.threads = (
-            [int(t) for t in options.threads.split(",")] if options.threads else [1, 2]
-        )
+        given = [int(t) for t in options.threads.split(",")] if options.threads else []
+        options.threads = given or [1, 2]
+        options.cpus = min(max(given), engines.cpus()) if given else engines.cpus()
     except ValueError:
         parser.error(f"--threads: numbers with commas between them, got {options.threads!r}")
     return options
+
+
+def chosen(options: argparse.Namespace) -> tuple[list[registry.Row], list[registry.Case]]:
+    """Return the rows, which run on the CPU, and the cases, which run when the GPU is asked for.
+
+    A name is of a row, of a case, or of both; a case is also chosen by a row that is among its sizes.
+    """
+    full = options.sizes == "full"
+    rows = [r for r in registry.ROWS.values() if r.sizes == "quick" or full]
+    cases = [c for c in registry.CASES.values() if full or any(s.sizes == "quick" for s in c.sizes)]
+    if options.rows:
+        rows = [registry.ROWS[name] for name in options.rows if name in registry.ROWS]
+        cases = [
+            c
+            for c in registry.CASES.values()
+            if {c.name, *(s.row for s in c.sizes)} & set(options.rows)
+        ]
+    return (
+        rows if "cpu" in options.devices else [],
+        cases if "cuda" in options.devices else [],
+    )
+
+
+def measure_cases(
+    cases: list[registry.Case],
+    options: argparse.Namespace,
+    plan: measure.Plan,
+    found: tuple[dict[str, str], dict[str, str]],
+    result: dict[str, Any],
+    target: Path | None,
+) -> None:
+    """Measure the cases, print them and add them to the result, which is written after each."""
+    rounds = options.rounds or min(plan.rounds, DEVICE_ROUNDS)
+    machine = devices.Machine(
+        options.cpus,
+        devices.last_cache(result["machine"]["caches"]),
+        devices.memory(),
+        result["devices"]["cuda"],
+        result["gpu"].get("cache", 0),
+        result["gpu"].get("memory", 0),
+        "cpu" in options.devices,
+    )
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        devices.Devices(*found, dataclasses.replace(plan, rounds=rounds), log, machine) as bench,
+    ):
+        for case in cases:
+            base = {"row": case.name, "threads": options.cpus}
+            try:
+                measured = bench.case(case, options.sizes == "full")
+            except engines.Failed as error:
+                result["failed"].append({**base, "reason": str(error)})
+                print(f"\n# {case.title}: FAILED: {error}", flush=True)
+                continue
+            for size in measured["sizes"]:
+                result["failed"] += [
+                    {**base, "device": x["device"], "reason": x["reason"]}
+                    for x in size["absent"]
+                    if x["engine"] == "ours"
+                ]
+            result["cases"].append(measured)
+            print("\n" + device_report.case_text(measured, options.cpus), flush=True)
+            if target is not None:
+                target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -157,15 +236,12 @@ def main() -> None:
         return
     registry.load()
     options = arguments()
-    rows = [registry.ROWS[r] for r in options.rows] or [
-        r for r in registry.ROWS.values() if r.sizes == "quick" or options.sizes == "full"
-    ]
+    rows, cases = chosen(options)
     if options.list:
-        for row in rows:
-            print(f"{row.name:28} {row.title}")
+        for found in (*rows, *cases):
+            print(f"{found.name:28} {found.title}")
         return
     tiny = options.sizes == "tiny"
-    measure = __import__("measure")
     variants = __import__("variants").VARIANTS
     plan = measure.Plan(
         rounds=options.rounds or (1 if tiny else 15),
@@ -175,6 +251,8 @@ def main() -> None:
         attempts=1 if tiny else options.attempts,
     )
     interpreters, missing, versions = found_engines(peers_interpreter(options.peers))
+    gpu, facts = cuda() if "cuda" in options.devices else ("", {})
+    states = {"cpu": "measured", "cuda": gpu}
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -183,8 +261,10 @@ def main() -> None:
         "machine": machine(),
         "versions": versions,
         "missing": missing,
-        "devices": {"cpu": "measured", **({"cuda": cuda()} if "cuda" in options.devices else {})},
+        "devices": {d: states[d] for d in options.devices},
+        "gpu": facts,
         "rows": [],
+        "cases": [],
         "failed": [],
     }
     print(report.heading(result), flush=True)
@@ -217,14 +297,18 @@ def main() -> None:
                 print("\n" + report.row_text(found), flush=True)
                 if target is not None:  # what is measured is kept, whatever comes next
                     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if cases:
+        measure_cases(cases, options, plan, (interpreters, missing), result, target)
     print("\n" + report.closing(result))
     if target is not None:
         target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"written: {target}")
         if options.plot:
             print(report.picture(result, target.with_suffix(".png")))
+            if cases:
+                print(device_report.roofline(result, target.with_suffix(".roofline.png")))
     if result["failed"]:
-        sys.exit(f"bench: {len(result['failed'])} rows failed, see above")
+        sys.exit(f"bench: {len(result['failed'])} rows and cases failed, see above")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ WARM_SECONDS = 0.003  # caches, clocks and sleeping threads come back before wha
 class Held:
     """The contenders of one family in this engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.clock: Any = None
         self.works: dict[str, Any] = {}
         self.batch: dict[str, int] = {}
 
@@ -42,13 +44,19 @@ class Held:
         gc.collect()
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         inputs = registry.inputs_of(family, options)
+        working = {}
+        if self.device != "cpu":
+            gpu = importlib.import_module("gpu")
+            self.clock = gpu.clock(engine)
+            inputs = gpu.moved(inputs) if engine == "ours" else inputs
         failed = {}
         for contender in registry.of(family, engine):
             if only is not None and contender.name not in only:
                 continue
             started = time.perf_counter()
             try:
-                self.works[contender.name] = contender.build(inputs, options)
+                work = self.works[contender.name] = contender.build(inputs, options)
+                working[contender.name] = size_of(inputs) + size_of(work.answer)
                 self.calibrate(contender.name)
             except Exception as error:
                 self.works.pop(contender.name, None)
@@ -63,13 +71,13 @@ class Held:
             )
         gc.collect()
         gc.freeze()
-        return {"ready": list(self.works), "failed": failed}
+        return {"ready": list(self.works), "failed": failed, "working_set": working}
 
     def calibrate(self, name: str) -> None:
         """Choose how many calls one reading of the clock covers."""
         run = self.works[name].run
         calls = 1
-        while True:
+        while self.clock is None:
             started = time.perf_counter()
             for _ in range(calls):
                 run()
@@ -83,6 +91,11 @@ class Held:
         run, calls = self.works[name].run, self.batch[name]
         gc.disable()
         try:
+            if self.clock is not None:
+                timed: dict[str, Any] = importlib.import_module("gpu").timed(
+                    run, self.clock, seconds
+                )
+                return timed
             clock = time.perf_counter
             until = clock() + WARM_SECONDS
             started = clock()
@@ -105,8 +118,22 @@ class Held:
         """Write the answer of a contender to a file."""
         work = self.works[name]
         arrays = work.eager() if eager else work.answer
-        np.savez(path, **{f"a{k}": np.asarray(a) for k, a in enumerate(arrays)})
+        np.savez(path, **{f"a{k}": on_host(a) for k, a in enumerate(arrays)})
         return {"arrays": len(arrays)}
+
+
+def size_of(tree: Any) -> int:
+    """Return the bytes of all arrays of a tree."""
+    if isinstance(tree, dict):
+        return sum(map(size_of, tree.values()))
+    if isinstance(tree, list | tuple):
+        return sum(map(size_of, tree))
+    return int(getattr(tree, "nbytes", 0))
+
+
+def on_host(a: Any) -> Any:
+    """Return an array as one of NumPy's."""
+    return a.get() if hasattr(a, "__cuda_array_interface__") else np.asarray(a)
 
 
 def versions(names: list[str]) -> dict[str, Any]:
@@ -129,7 +156,7 @@ def main() -> None:
     os.dup2(2, 1)
     sys.path.insert(0, str(Path(__file__).parent))
     importlib.import_module("registry").load()
-    held = Held()
+    held = Held(os.environ.get("NNMATH_BENCH_DEVICE", "cpu"))
     for line in sys.stdin:
         command = json.loads(line)
         do = command.pop("do")

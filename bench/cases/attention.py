@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from models import flops
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 from cases.rows import compiled
 
@@ -54,3 +54,35 @@ for shape in ((1, 8, 4096, 32), (8, 8, 128, 32), (4, 8, 512, 64)):
             note="float32; at most 1.5 times the fused kernels of the peers",
             sizes="full",
         )
+
+
+def of_length(t: int) -> Options:
+    """Return 4 batches of 8 heads of width 64."""
+    return {"shape": (4, 8, t, 64), "causal": False}
+
+
+case(
+    "attention-heads",
+    "attention, B 4 of 8 heads, d 64, forward and backward",
+    "attention",
+    "positions",
+    [
+        (32, of_length(32)),
+        (128, of_length(128)),
+        (512, "attention-4x8x512x64", "quick"),
+        (2048, of_length(2048), "full"),
+    ],
+    tiny={"shape": (2, 2, 9, 4)},
+)
+case(
+    "attention-heads-causal",
+    "attention, B 4 of 8 heads, d 64, causal, forward and backward",
+    "attention",
+    "positions",
+    [
+        (128, {**of_length(128), "causal": True}),
+        (512, "attention-4x8x512x64-causal", "quick"),
+        (2048, {**of_length(2048), "causal": True}, "full"),
+    ],
+    tiny={"shape": (2, 2, 9, 4)},
+)

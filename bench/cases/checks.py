@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from models import mlp, mlp_params
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 # Every entry against central differences, and along random directions. The answer is the gradient that was checked (a
 # peer that returns the differences gives those: they agree to the square of a step of 1e-6 and its rounding).
@@ -94,4 +94,39 @@ row(
     tiny=TINY,
     targets=(Target("ahead", 10.0),),
     note="one direction, as the peers take, with steps that are chosen by their errors: some twenty values for two",
+)
+
+
+def network(*widths: int) -> Options:
+    """Return a tanh network of other widths."""
+    return {**OPTIONS, "widths": widths}
+
+
+case(
+    "gradient-check",
+    "gradient check, all entries, float64",
+    "gradient_check",
+    "parameters",
+    [
+        (340, network(16, 16, 4)),
+        (2410, "gradient-check"),
+        (34186, network(256, 128, 10), "full"),
+    ],
+    tiny=TINY,
+    dtype="f8",
+    label=lambda o: "-".join(map(str, o["widths"])),
+)
+case(
+    "gradient-check-projected",
+    "gradient check, projected, float64",
+    "projected_check",
+    "parameters",
+    [
+        (2410, "gradient-check-projected"),
+        (203530, network(784, 256, 10)),
+        (5_001_000, network(784, 4096, 436), "full"),
+    ],
+    tiny=TINY,
+    dtype="f8",
+    label=lambda o: "-".join(map(str, o["widths"])),
 )

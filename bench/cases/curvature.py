@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from floors import READ, compiled_gemm_floor, gemm_floor, gemms, moved
 from models import classify, flops, mlp_params
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 Products = list[tuple[int, int, int]]
 
@@ -280,4 +280,34 @@ row(
     options={"widths": (16, 16, 4), "batch": 64, "activation": "tanh"},
     tiny={"widths": (4, 3, 2), "batch": 3},
     targets=(Target("ahead", 6.0),),
+)
+
+
+# Sizes by the batch of the network above.
+
+
+def batch(n: int, **rest: Any) -> Options:
+    """Return the network with another batch."""
+    return {**NETWORK, "batch": n, **rest}
+
+
+case(
+    "hvp",
+    "Hessian-vector product of the MLP 784-256-10",
+    "hvp",
+    "rows",
+    [(16, batch(16)), (128, batch(128)), (1024, "hvp"), (8192, batch(8192), "full")],
+    tiny=TINY,
+)
+case(
+    "lanczos-steps",
+    "100 Lanczos steps on the Hessian of the MLP 784-256-10",
+    "lanczos_steps",
+    "rows",
+    [
+        (64, batch(64, steps=100, k=10)),
+        (1024, "lanczos-100"),
+        (8192, batch(8192, steps=100, k=10), "full"),
+    ],
+    tiny={**TINY, "steps": 20, "k": 2},
 )

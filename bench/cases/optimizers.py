@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from floors import STREAMED, byte_floor
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 RATE, DECAY = 1e-3, 1e-2
 
@@ -16,7 +16,12 @@ def step_bytes(options: Options) -> float:
     return 7.0 * 4 * options["tensors"] * options["n"]
 
 
-@family("adamw", count=lambda o: (0.0, step_bytes(o)), tolerance=1e-5)
+@family(
+    "adamw",
+    count=lambda o: (0.0, step_bytes(o)),
+    tolerance=1e-5,
+    arithmetic=lambda o: 13.0 * o["tensors"] * o["n"],
+)
 def adamw_inputs(rng: np.random.Generator, options: Options) -> Inputs:
     """Draw tensors and their gradients. Answer: the tensors after one step."""
     shapes = [options["n"]] * options["tensors"]
@@ -82,4 +87,29 @@ row(
     options={"tensors": 200, "n": 10_000},
     tiny={"tensors": 3, "n": 10},
     targets=(Target("floor", 1.2, STREAMED), Target("ahead", 2.0)),
+)
+case(
+    "adamw",
+    "AdamW, one tensor",
+    "adamw",
+    "parameters",
+    [
+        (1e4, {"tensors": 1, "n": 10_000}),
+        (1e6, {"tensors": 1, "n": 1_000_000}),
+        (1e7, "adamw-1e7"),
+        (1e8, {"tensors": 1, "n": 100_000_000}, "full"),
+    ],
+    tiny={"n": 100},
+)
+case(
+    "adamw-tensors",
+    "AdamW, tensors of 1e4",
+    "adamw",
+    "tensors",
+    [
+        (4, {"tensors": 4, "n": 10_000}),
+        (200, "adamw-200x1e4"),
+        (2000, {"tensors": 2000, "n": 10_000}, "full"),
+    ],
+    tiny={"tensors": 3, "n": 10},
 )

@@ -1,4 +1,4 @@
-"""Passes over memory, forward and backward: layer norm, softmax cross-entropy, GELU."""
+"""Passes over memory: layer norm, softmax cross-entropy and GELU with their gradients, a formula, normal numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from floors import STREAMED, byte_floor, exp_floor
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 FLOAT = 4  # bytes
 
@@ -33,7 +33,12 @@ def layer_norm_bytes(options: Options) -> float:
     return 5.0 * FLOAT * size(options)
 
 
-@family("layer_norm", count=lambda o: (0.0, layer_norm_bytes(o)), tolerance=2e-5)
+@family(
+    "layer_norm",
+    count=lambda o: (0.0, layer_norm_bytes(o)),
+    tolerance=2e-5,
+    arithmetic=lambda o: 18.0 * size(o),
+)
 def layer_norm_inputs(rng: np.random.Generator, options: Options) -> Inputs:
     """Draw rows, a cotangent, scale and shift."""
     shape = options["shape"]
@@ -68,13 +73,31 @@ row(
     tiny={"shape": (8, 16)},
     targets=(Target("floor", 1.4, STREAMED), Target("ahead", 1.3)),
 )
+case(
+    "layer-norm",
+    "layer norm of n rows of 1024, forward and backward",
+    "layer_norm",
+    "rows",
+    [
+        (16, {"shape": (16, 1024)}),
+        (256, {"shape": (256, 1024)}),
+        (4096, "layer-norm"),
+        (65536, {"shape": (65536, 1024)}, "full"),
+    ],
+    tiny={"shape": (8, 16)},
+)
 
 
 # Softmax cross-entropy, value and gradient: logits are read, the gradient is written, one exponential an element.
 # Answer: the loss, the gradient of the logits.
 
 
-@family("cross_entropy", count=lambda o: (0.0, 2.0 * FLOAT * size(o)), tolerance=1e-5)
+@family(
+    "cross_entropy",
+    count=lambda o: (0.0, 2.0 * FLOAT * size(o)),
+    tolerance=1e-5,
+    arithmetic=lambda o: 6.0 * size(o),
+)
 def cross_entropy_inputs(rng: np.random.Generator, options: Options) -> Inputs:
     """Draw logits and labels."""
     rows, classes = options["shape"]
@@ -115,6 +138,22 @@ for shape, at_most in (((4096, 1000), 1.5), ((512, 32000), 1.3)):
         ),
     )
 
+case(
+    "cross-entropy",
+    "softmax cross-entropy, value and gradient",
+    "cross_entropy",
+    "logits",
+    [
+        (64_000, {"shape": (64, 1000)}),
+        (512_000, {"shape": (512, 1000)}),
+        (4_096_000, "cross-entropy-4096x1000"),
+        (16_384_000, "cross-entropy-512x32000"),
+        (262_144_000, {"shape": (8192, 32000)}, "full"),
+    ],
+    tiny={"shape": (6, 10)},
+    label=lambda o: "{} x {}".format(*o["shape"]),
+)
+
 
 # GELU by tanh, value and gradient in one program: x and the cotangent are read, the value and the gradient are written.
 # Answer: the value, the gradient.
@@ -125,7 +164,12 @@ def tanh_gelu(x: Any) -> Any:
     return 0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
-@family("gelu", count=lambda o: (0.0, 4.0 * FLOAT * o["n"]), tolerance=1e-5)
+@family(
+    "gelu",
+    count=lambda o: (0.0, 4.0 * FLOAT * o["n"]),
+    tolerance=1e-5,
+    arithmetic=lambda o: 20.0 * o["n"],
+)
 def gelu_inputs(rng: np.random.Generator, options: Options) -> Inputs:
     """Draw numbers and a cotangent."""
     x, g = (rng.standard_normal(options["n"]).astype("f4") for _ in range(2))
@@ -167,4 +211,98 @@ row(
     options={"n": 100_000},
     tiny={"n": 100},
     sizes="full",
+)
+case(
+    "gelu",
+    "GELU, value and gradient",
+    "gelu",
+    "numbers",
+    [
+        (1e3, {"n": 1000}),
+        (1e5, "gelu-1e5", "quick"),
+        (1e7, "gelu"),
+        (1e8, {"n": 100_000_000}, "full"),
+    ],
+    tiny={"n": 100},
+)
+
+
+# A formula of seven operations in one pass: three arrays are read, one is written. Answer: its value.
+
+
+@family(
+    "formula",
+    count=lambda o: (0.0, 4.0 * FLOAT * o["n"]),
+    tolerance=1e-5,
+    arithmetic=lambda o: 7.0 * o["n"],
+)
+def formula_inputs(rng: np.random.Generator, options: Options) -> Inputs:
+    """Draw three arrays."""
+    return {k: rng.standard_normal(options["n"], dtype="f4") for k in "xab"}
+
+
+@contender("formula", "ours", "nm.compile of the formula")
+def formula_ours(inputs: Inputs, options: Options) -> Work:
+    """An affine function under a bell, as plain NumPy."""
+
+    def f(x: Any, a: Any, b: Any) -> Any:
+        return (a * x + b) * np.exp(-0.5 * x * x)
+
+    return compiled(f, tuple(inputs[k] for k in "xab"), lambda y: [y])
+
+
+byte_floor("formula", lambda o: 4.0 * FLOAT * o["n"])
+
+case(
+    "formula",
+    "(a x + b) exp(-x^2 / 2) of three arrays",
+    "formula",
+    "numbers",
+    [
+        (1e3, {"n": 1000}),
+        (1e5, {"n": 100_000}),
+        (1e7, {"n": 10_000_000}),
+        (1e8, {"n": 100_000_000}, "full"),
+    ],
+    tiny={"n": 100},
+)
+
+
+# Normal numbers from a key, float32. Answer: the numbers, which no peer's generator gives.
+
+
+@family(
+    "normals",
+    count=lambda o: (0.0, 1.0 * FLOAT * o["n"]),
+    tolerance=1e-6,
+    arithmetic=lambda o: 40.0 * o["n"],
+)
+def key(rng: np.random.Generator, options: Options) -> Inputs:
+    """Draw a key."""
+    return {"key": rng.integers(0, 2**32, 2, dtype="u4")}
+
+
+@contender("normals", "ours", "nm.compile of nm.random.normal")
+def normals_ours(inputs: Inputs, options: Options) -> Work:
+    """As many numbers as asked for."""
+    import nnmath_core as nm
+
+    def draw(key: Any) -> Any:
+        return nm.random.normal(key, options["n"], np.float32)
+
+    return compiled(draw, (inputs["key"],), lambda y: [y])
+
+
+case(
+    "normals",
+    "normal numbers",
+    "normals",
+    "numbers",
+    [
+        (1e3, {"n": 1000}),
+        (1e5, {"n": 100_000}),
+        (1e7, {"n": 10_000_000}),
+        (1e8, {"n": 100_000_000}, "full"),
+    ],
+    tiny={"n": 100},
 )

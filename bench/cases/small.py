@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 from floors import READ, moved
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 # The gradient of the sum of ten nested tanh of ten numbers. Answer: the gradient.
 
 
-@family("chain", tolerance=1e-13)
+@family(
+    "chain",
+    count=lambda o: (0.0, 16.0 * o["n"]),
+    tolerance=1e-13,
+    arithmetic=lambda o: 40.0 * o["n"],
+)
 def chain_inputs(rng: np.random.Generator, options: Options) -> Inputs:
     """Draw the numbers."""
     return {"x": rng.standard_normal(options["n"])}
@@ -60,6 +65,20 @@ row(
     tiny={},
     targets=(Target("ahead", 10.0, "PyTorch: "),),
     ours="nm.grad(chain), eager",
+)
+case(
+    "chain",
+    "gradient of a chain of ten tanh, float64",
+    "chain",
+    "numbers",
+    [
+        (10, "chain-compiled"),
+        (1e4, {"n": 10_000}),
+        (1e6, {"n": 1_000_000}),
+        (1e7, {"n": 10_000_000}, "full"),
+    ],
+    tiny={"n": 10},
+    dtype="f8",
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from floors import GEMMS, gemm_floor
 from models import block, block_params, classify, flops, mlp_params, mlp_products
-from registry import Inputs, Options, Target, Work, contender, family, row
+from registry import Inputs, Options, Target, Work, case, contender, family, row
 
 RATE = 1e-3
 
@@ -75,6 +75,38 @@ for widths, batch, at_most, ahead, full in (
     )
 
 
+def perceptron(batch: int) -> Options:
+    """Return the network of two hidden layers with another batch."""
+    return {"widths": (784, 512, 512, 10), "batch": batch, "activation": "relu"}
+
+
+case(
+    "mlp-step",
+    "MLP 784-512-512-10, step with Adam",
+    "mlp_step",
+    "rows",
+    [
+        (8, perceptron(8)),
+        (128, "mlp-784-512-512-10"),
+        (1024, perceptron(1024)),
+        (8192, perceptron(8192), "full"),
+    ],
+    tiny={"widths": (6, 5, 5, 3), "batch": 4},
+)
+case(
+    "mlp-step-widths",
+    "MLPs of 784 inputs and 10 classes, step with Adam",
+    "mlp_step",
+    "parameters",
+    [
+        (101_770, "mlp-784-128-10"),
+        (814_090, "mlp-784-1024-10"),
+        (5_824_522, "mlp-784-2048-2048-10"),
+    ],
+    tiny={"widths": (6, 5, 3), "batch": 4},
+    label=lambda o: f"{'-'.join(map(str, o['widths']))}, batch {o['batch']}",
+)
+
 # A transformer block, forward and backward. Answer: the output, then the gradients of the input and of the parameters
 # by name.
 
@@ -132,4 +164,74 @@ row(
     tiny={"batch": 2, "time": 4, "d": 8, "ff": 12, "heads": 2},
     targets=(Target("floor", 1.15, GEMMS), Target("ahead", 1.12)),
     note="8 heads, feed-forward 1024, pre-norm, tanh GELU, no mask, float32",
+)
+
+
+# A training step of that block: squares of its output's distance to targets, all gradients, a step of AdamW. Answer:
+# the loss, then the parameters by name after one step, but for the biases of queries, keys and values: the gradient of
+# the keys' is rounding alone, by whose size Adam divides.
+
+
+@family("transformer_step", count=lambda o: (flops(block_products(o)), 0.0), tolerance=2e-4)
+def step_inputs(rng: np.random.Generator, options: Options) -> Inputs:
+    """Draw an input, targets and the parameters."""
+    shape = (options["batch"], options["time"], options["d"])
+    x, y = (rng.standard_normal(shape, dtype="f4") for _ in range(2))
+    return {"params": block_params(rng, options), "x": x, "y": y}
+
+
+@contender("transformer_step", "ours", "nm.compile(step)")
+def step_ours(inputs: Inputs, options: Options) -> Work:
+    """Parameters and state are donated."""
+    import nnmath_core as nm
+
+    optimizer = nm.optim.adamw(RATE, weight_decay=1e-2)
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        return np.mean((block(params, x, options) - y) ** 2)
+
+    def step(params: Any, state: Any, x: Any, y: Any) -> Any:
+        value, grads = nm.value_and_grad(loss)(params, x, y)
+        params, state = optimizer.step(params, grads, state)
+        return value, params, state
+
+    def first(stepping: Any) -> tuple[list[Any], Any, Any]:
+        params = nm.tree_map(np.copy, inputs["params"])
+        value, params, state = stepping(params, optimizer.init(params), inputs["x"], inputs["y"])
+        return [value, *(np.copy(params[k]) for k in sorted(params) if k != "qkv_b")], params, state
+
+    compiled = nm.compile(step, donate_argnums=(0, 1))
+    answer, *now = first(compiled)
+
+    def run() -> None:
+        _, now[0], now[1] = compiled(now[0], now[1], inputs["x"], inputs["y"])
+
+    return Work(run, answer, lambda: first(step)[0])
+
+
+gemm_floor("transformer_step", block_products)
+
+
+def blocks(batch: int) -> Options:
+    """Return the block above with another batch."""
+    return {"batch": batch, "time": 128, "d": 256, "ff": 1024, "heads": 8}
+
+
+SMALL = {"batch": 2, "time": 4, "d": 8, "ff": 12, "heads": 2}
+
+case(
+    "transformer",
+    "transformer block, T 128, d 256, forward and backward",
+    "transformer_block",
+    "sequences",
+    [(1, blocks(1)), (8, "transformer-block"), (64, blocks(64), "full")],
+    tiny=SMALL,
+)
+case(
+    "transformer-step",
+    "transformer block, T 128, d 256, step with AdamW",
+    "transformer_step",
+    "sequences",
+    [(1, blocks(1)), (8, blocks(8)), (64, blocks(64), "full")],
+    tiny=SMALL,
 )

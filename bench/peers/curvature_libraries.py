@@ -8,7 +8,7 @@ from typing import Any
 from registry import Inputs, Options, Work, contender
 
 from peers.iterations import eigsh, lanczos
-from peers.pytorch import tensors, torch
+from peers.pytorch import place, tensors, torch
 
 
 def product(inputs: Inputs) -> tuple[int, Any]:
@@ -22,7 +22,7 @@ def product(inputs: Inputs) -> tuple[int, Any]:
             layer.weight.copy_(t.from_numpy(p["w"]).T)
             layer.bias.copy_(t.from_numpy(p["b"]))
         layers += [layer, t.nn.Tanh()]
-    net = t.nn.Sequential(*layers[:-1])
+    net = t.nn.Sequential(*layers[:-1]).to(place())
     data = [tuple(tensors([inputs["x"], inputs["y"]]))]
     operator = library.HessianLinearOperator(
         net, t.nn.CrossEntropyLoss(), list(net.parameters()), data, check_deterministic=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +21,22 @@ def torch() -> Any:
     return module
 
 
+def place() -> str:
+    """Return the device of this process; an error where PyTorch has none."""
+    device = os.environ.get("NNMATH_BENCH_DEVICE", "cpu")
+    if device == "cuda" and not torch().cuda.is_available():
+        raise RuntimeError("PyTorch is installed without CUDA, or finds no GPU")
+    return device
+
+
 def tensors(arrays: Any) -> list[Any]:
     """Return copies of arrays as tensors."""
-    return [torch().from_numpy(np.array(a)) for a in arrays]
+    return [torch().from_numpy(np.array(a)).to(place()) for a in arrays]
 
 
 def to_numpy(values: Any) -> list[Any]:
     """Return copies of tensors as arrays."""
-    return [v.detach().numpy().copy() for v in values]
+    return [v.detach().cpu().numpy().copy() for v in values]
 
 
 def flat(params: list[dict[str, Any]]) -> list[Any]:
@@ -76,7 +85,7 @@ def mlp_step(inputs: Inputs, options: Options, compiler: Any) -> Work:
             layer.weight.copy_(t.from_numpy(p["w"]).T)
             layer.bias.copy_(t.from_numpy(p["b"]))
         made += [layer, t.nn.ReLU()]
-    net = t.nn.Sequential(*made[:-1])
+    net = t.nn.Sequential(*made[:-1]).to(place())
     optimizer = t.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     loss = compiler(lambda x, y: t.nn.functional.cross_entropy(net(x), y))
     x, y = tensors([inputs["x"], inputs["y"]])
@@ -88,9 +97,9 @@ def mlp_step(inputs: Inputs, options: Options, compiler: Any) -> Work:
         optimizer.step()
         return value
 
-    answer = [run().detach().numpy()]
+    answer = to_numpy([run()])
     for layer in made[::2]:
-        answer += [layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy().copy()]
+        answer += to_numpy([layer.weight.T, layer.bias])
     return Work(run, answer)
 
 
@@ -136,6 +145,40 @@ def gelu(inputs: Inputs, options: Options, compiler: Any) -> Work:
     def run() -> list[Any]:
         y = forward(x)
         return [y, *t.autograd.grad(y, x, g)]
+
+    return Work(run, to_numpy(run()))
+
+
+@fused_or_compiled("formula", "the formula")
+def formula(inputs: Inputs, options: Options, compiler: Any) -> Work:
+    """Seven operations."""
+    t = torch()
+    args = tensors(inputs[k] for k in "xab")
+    call = compiler(lambda x, a, b: (a * x + b) * t.exp(-0.5 * x * x))
+    return Work(lambda: call(*args), to_numpy([call(*args)]))
+
+
+@contender("gemm", "PyTorch", "mm into a tensor")
+def gemm(inputs: Inputs, options: Options) -> Work:
+    """One product."""
+    t = torch()
+    a, b = tensors([inputs["a"], inputs["b"]])
+    out = a @ b
+    return Work(lambda: t.mm(a, b, out=out), to_numpy([out]))
+
+
+@fused_or_compiled("dense_layer", "linear, relu and backward")
+def dense_layer(inputs: Inputs, options: Options, compiler: Any) -> Work:
+    """Forward and backward."""
+    t = torch()
+    x, w, b, g = tensors(inputs[k] for k in "xwbg")
+    for leaf in (x, w, b):
+        leaf.requires_grad_()
+    forward = compiler(lambda x, w, b: t.relu(x @ w + b))
+
+    def run() -> list[Any]:
+        y = forward(x, w, b)
+        return [y, *t.autograd.grad(y, (x, w, b), g)]
 
     return Work(run, to_numpy(run()))
 
@@ -189,15 +232,9 @@ def attention(inputs: Inputs, options: Options, compiler: Any) -> Work:
     return Work(run, to_numpy(run()))
 
 
-@fused_or_compiled("transformer_block", "scaled_dot_product_attention and backward")
-def transformer_block(inputs: Inputs, options: Options, compiler: Any) -> Work:
-    """Forward and backward, the attention by PyTorch's own function."""
-    t = torch()
-    f = t.nn.functional
-    names = sorted(inputs["params"])
-    params = [p.requires_grad_() for p in tensors(inputs["params"][k] for k in names)]
-    x, g = tensors([inputs["x"], inputs["g"]])
-    x.requires_grad_()
+def transformer(names: list[str], options: Options) -> Any:
+    """Return a block as a function of its input and of the parameters by name, with PyTorch's own attention."""
+    f = torch().nn.functional
     d, heads = options["d"], options["heads"]
 
     def forward(x: Any, *leaves: Any) -> Any:
@@ -214,13 +251,47 @@ def transformer_block(inputs: Inputs, options: Options, compiler: Any) -> Work:
         h = f.layer_norm(x, (d,), p["norm2"], p["norm2_b"], 1e-5)
         return x + f.gelu(h @ p["up"] + p["up_b"], approximate="tanh") @ p["down"] + p["down_b"]
 
-    call = compiler(forward)
+    return forward
+
+
+@fused_or_compiled("transformer_block", "scaled_dot_product_attention and backward")
+def transformer_block(inputs: Inputs, options: Options, compiler: Any) -> Work:
+    """Forward and backward."""
+    t = torch()
+    names = sorted(inputs["params"])
+    params = [p.requires_grad_() for p in tensors(inputs["params"][k] for k in names)]
+    x, g = tensors([inputs["x"], inputs["g"]])
+    x.requires_grad_()
+    call = compiler(transformer(names, options))
 
     def run() -> list[Any]:
         y = call(x, *params)
         return [y, *t.autograd.grad(y, [x, *params], g)]
 
     return Work(run, to_numpy(run()))
+
+
+@fused_or_compiled("transformer_step", "scaled_dot_product_attention, backward and fused AdamW")
+def transformer_step(inputs: Inputs, options: Options, compiler: Any) -> Work:
+    """A training step."""
+    t = torch()
+    names = sorted(inputs["params"])
+    params = [p.requires_grad_() for p in tensors(inputs["params"][k] for k in names)]
+    x, y = tensors([inputs["x"], inputs["y"]])
+    forward = transformer(names, options)
+    loss = compiler(lambda x, y, *leaves: ((forward(x, *leaves) - y) ** 2).mean())
+    optimizer = t.optim.AdamW(params, lr=1e-3, weight_decay=1e-2, fused=True)
+
+    def run() -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(x, y, *params)
+        value.backward()
+        optimizer.step()
+        return value
+
+    value = run()
+    kept = [p for k, p in zip(names, params, strict=True) if k != "qkv_b"]
+    return Work(run, to_numpy([value, *kept]))
 
 
 # Checks of gradients ------------------------------------------------------------------------------------------------
@@ -326,10 +397,10 @@ def kept_product(inputs: Inputs) -> tuple[int, Any]:
     ends = np.cumsum([0, *(p.numel() for p in params)])
 
     def product(v: Any) -> Any:
-        v = t.from_numpy(np.ascontiguousarray(v, dtype="f4").ravel())
+        (v,) = tensors([np.ravel(v).astype("f4")])
         parts = [v[a:b].view(p.shape) for a, b, p in zip(ends, ends[1:], params, strict=False)]
         found = t.autograd.grad(slopes, params, parts, retain_graph=True)
-        return t.cat([h.reshape(-1) for h in found]).numpy()
+        return to_numpy([t.cat([h.reshape(-1) for h in found])])[0]
 
     return int(ends[-1]), product
 
@@ -354,7 +425,7 @@ def dense(inputs: Inputs, transform: Any, compiler: Any) -> Work:
     x, y = tensors([inputs["x"], inputs["y"]])
     leaves = [p[k] for p in inputs["params"] for k in ("b", "w")]
     ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
-    at = t.from_numpy(np.concatenate([leaf.ravel() for leaf in leaves]))
+    (at,) = tensors([np.concatenate([leaf.ravel() for leaf in leaves])])
 
     def loss(w: Any) -> Any:
         parts = [w[a:b].view(q.shape) for a, b, q in zip(ends, ends[1:], leaves, strict=False)]

@@ -1,4 +1,4 @@
-"""JAX on the CPU: functions under `jax.jit`, with donated buffers where a user would donate them."""
+"""JAX: functions under `jax.jit`, with donated buffers where a user would donate them."""
 
 from __future__ import annotations
 
@@ -141,6 +141,46 @@ def gelu(inputs: Inputs, options: Options) -> Work:
     return jitted(both, (arrays(inputs["x"]), arrays(inputs["g"])))
 
 
+@contender("formula", "JAX", "jit of the formula")
+def formula(inputs: Inputs, options: Options) -> Work:
+    """Seven operations."""
+
+    def f(x: Any, a: Any, b: Any) -> Any:
+        return (a * x + b) * jnp().exp(-0.5 * x * x)
+
+    return jitted(f, tuple(arrays(inputs[k]) for k in "xab"), lambda r: [r])
+
+
+@contender("gemm", "JAX", "jit of a @ b")
+def gemm(inputs: Inputs, options: Options) -> Work:
+    """One product."""
+    return jitted(lambda a, b: a @ b, (arrays(inputs["a"]), arrays(inputs["b"])), lambda r: [r])
+
+
+@contender("dense_layer", "JAX", "jit of vjp")
+def dense_layer(inputs: Inputs, options: Options) -> Work:
+    """Forward and backward."""
+
+    def both(x: Any, w: Any, b: Any, g: Any) -> Any:
+        y, pull = jax().vjp(lambda x, w, b: jax().nn.relu(x @ w + b), x, w, b)
+        return [y, *pull(g)]
+
+    return jitted(both, tuple(arrays(inputs[k]) for k in "xwbg"))
+
+
+def decayed(p: Any, m: Any, v: Any, t: Any, g: Any) -> Any:
+    """Return parameters, moments and counter after a step of AdamW."""
+    j, n = jax(), jnp()
+    t = t + 1
+    m = j.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+    v = j.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
+    a, b = 1 - 0.9**t, 1 - 0.999**t
+    p = j.tree.map(
+        lambda p, m, v: p * (1 - 1e-3 * 1e-2) - 1e-3 * (m / a) / (n.sqrt(v / b) + 1e-8), p, m, v
+    )
+    return p, m, v, t
+
+
 @contender("adamw", "JAX", "jit of AdamW, donated")
 def adamw(inputs: Inputs, options: Options) -> Work:
     """One step on given gradients."""
@@ -148,17 +188,7 @@ def adamw(inputs: Inputs, options: Options) -> Work:
     params, grads = arrays(inputs["params"]), arrays(inputs["grads"])
     zeros = j.tree.map(n.zeros_like, params)
 
-    def step(p: Any, m: Any, v: Any, t: Any, g: Any) -> Any:
-        t = t + 1
-        m = j.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
-        v = j.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
-        a, b = 1 - 0.9**t, 1 - 0.999**t
-        p = j.tree.map(
-            lambda p, m, v: p * (1 - 1e-3 * 1e-2) - 1e-3 * (m / a) / (n.sqrt(v / b) + 1e-8), p, m, v
-        )
-        return p, m, v, t
-
-    call = j.jit(step, donate_argnums=(0, 1, 2, 3))
+    call = j.jit(decayed, donate_argnums=(0, 1, 2, 3))
     state = [params, zeros, j.tree.map(n.copy, zeros), n.zeros((), n.float32)]
 
     def run() -> None:
@@ -175,11 +205,10 @@ def attention_by_hand(q: Any, k: Any, v: Any) -> Any:
     return jnp().einsum("bhqk,bkhe->bqhe", jax().nn.softmax(scores), v)
 
 
-def transformer(inputs: Inputs, options: Options, attention: Any) -> Work:
-    """A block forward and backward."""
+def transformer(options: Options, attention: Any) -> Any:
+    """Return a block as a function of its input and parameters."""
     j, n = jax(), jnp()
     d, heads = options["d"], options["heads"]
-    names = sorted(inputs["params"])
 
     def norm(x: Any, scale: Any, shift: Any) -> Any:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -196,6 +225,15 @@ def transformer(inputs: Inputs, options: Options, attention: Any) -> Work:
         h = norm(x, p["norm2"], p["norm2_b"])
         return x + j.nn.gelu(h @ p["up"] + p["up_b"], approximate=True) @ p["down"] + p["down_b"]
 
+    return forward
+
+
+def forward_and_backward(inputs: Inputs, options: Options, attention: Any) -> Work:
+    """Return the output of a block and all gradients."""
+    j = jax()
+    names = sorted(inputs["params"])
+    forward = transformer(options, attention)
+
     def both(x: Any, p: Any, g: Any) -> Any:
         y, pull = j.vjp(forward, x, p)
         return y, *pull(g)
@@ -207,13 +245,38 @@ def transformer(inputs: Inputs, options: Options, attention: Any) -> Work:
 @contender("transformer_block", "JAX", "jit of vjp, attention by hand")
 def transformer_by_hand(inputs: Inputs, options: Options) -> Work:
     """Attention by two products and a softmax."""
-    return transformer(inputs, options, attention_by_hand)
+    return forward_and_backward(inputs, options, attention_by_hand)
 
 
 @contender("transformer_block", "JAX", "jit of vjp, dot_product_attention")
 def transformer_library(inputs: Inputs, options: Options) -> Work:
     """Attention by JAX's own function."""
-    return transformer(inputs, options, jax().nn.dot_product_attention)
+    return forward_and_backward(inputs, options, jax().nn.dot_product_attention)
+
+
+@contender("transformer_step", "JAX", "jit of value_and_grad and AdamW, donated")
+def transformer_step(inputs: Inputs, options: Options) -> Work:
+    """A training step, AdamW written out."""
+    j, n = jax(), jnp()
+    forward = transformer(options, j.nn.dot_product_attention)
+    params, x, y = arrays(inputs["params"]), arrays(inputs["x"]), arrays(inputs["y"])
+    zeros = j.tree.map(n.zeros_like, params)
+
+    def step(p: Any, m: Any, v: Any, t: Any, x: Any, y: Any) -> Any:
+        value, g = j.value_and_grad(lambda p: n.mean((forward(x, p) - y) ** 2))(p)
+        return *decayed(p, m, v, t, g), value
+
+    call = j.jit(step, donate_argnums=(0, 1, 2, 3))
+    state = [params, zeros, j.tree.map(n.copy, zeros), n.zeros((), n.float32)]
+
+    def run() -> Any:
+        *moved, value = call(*state, x, y)
+        state[:] = moved
+        j.block_until_ready((state, value))
+        return value
+
+    value = run()
+    return Work(run, to_numpy([value, *(state[0][k] for k in sorted(state[0]) if k != "qkv_b")]))
 
 
 @contender("attention", "JAX", "jit of vjp, dot_product_attention")

@@ -1,0 +1,78 @@
+"""The benchmark on a device: its cases compute there what they do on the host, and nothing is timed in emulation."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnmath_core as nm
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+sys.path.insert(0, str(BENCH))  # its files import each other by these names
+
+registry = importlib.import_module("registry")
+gpu = importlib.import_module("gpu")
+registry.load()
+
+FAMILIES = sorted({c.family: c for c in registry.CASES.values()}.values(), key=lambda c: c.name)
+
+
+def on_host(tree):
+    return nm.to_device(tree, "cpu")
+
+
+@pytest.mark.parametrize("case", FAMILIES, ids=lambda c: c.family)
+def test_cases_give_the_answers_of_the_host(case, cp):
+    options = {**case.sizes[0].options, **case.tiny}
+    inputs = registry.inputs_of(case.family, options)
+    (contender, *_) = registry.of(case.family, "ours")
+    here = contender.build(inputs, options)
+    there = contender.build(gpu.moved(inputs), options)
+    there.run()
+    # the two sum in different orders
+    tolerance = max(registry.FAMILIES[case.family].tolerance, 1e-9)
+    for a, e in zip(on_host(there.answer), here.answer, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())
+
+
+def test_emulation_is_not_timed(device):
+    assert gpu.emulated()
+    assert gpu.state() == ("not measured: emulated: timing it would be a lie", {})
+    with pytest.raises(gpu.NotTimedError, match="emulated: timing it would be a lie"):
+        gpu.clock("ours")
+    worker = importlib.import_module("worker")
+    held = worker.Held("cuda")
+    with pytest.raises(gpu.NotTimedError, match="emulated"):
+        held.load("formula", "ours", {"n": 10}, None)
+
+
+def test_clock_says_what_is_asked_of_it(cp, monkeypatch):
+    """Every call of CuPy that the timing makes exists; the numbers mean nothing here."""
+    monkeypatch.setattr(gpu, "emulated", lambda: False)
+    monkeypatch.setattr(gpu, "FASTEST_CLOCK", 1e5)
+    clock = gpu.clock("ours")
+    x = cp.ones(100, "f4")
+    found = gpu.timed(lambda: cp.sqrt(x), clock, 0.0)
+    assert set(found) == {"times", "slow", "enqueue", "device"}
+    assert len(found["times"]) == 1
+    assert found["enqueue"] > 0
+
+
+def test_ceilings_are_made_on_the_device(cp):
+    for contender in registry.of("ceilings", "ours"):
+        work = contender.build({}, {"bytes": 1 << 10, "n": 8, "dtype": "f8"})
+        work.run()
+
+
+def test_a_real_gpu_is_described(monkeypatch, cp):
+    """All that a reader must know of a GPU is asked for by names that CuPy has."""
+    monkeypatch.setattr(gpu, "emulated", lambda: False)
+    state, facts = gpu.state()
+    assert state == "measured"
+    report = importlib.import_module("device_report")
+    assert facts["name"] in report.gpu_line(facts)
+    assert facts["cache"] > 0
