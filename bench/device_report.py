@@ -110,8 +110,8 @@ def table(cases: list[dict[str, Any]]) -> str:
 # The picture --------------------------------------------------------------------------------------------------------
 
 
-def points(cases: list[dict[str, Any]], device: str, dtype: str) -> list[tuple[float, float]]:
-    """Return operations a byte and operations a second of all sizes that count both.
+def points(cases: list[dict[str, Any]], device: str, dtype: str) -> list[tuple[float, float, bool]]:
+    """Return operations a byte and a second of all sizes that count both, and whether a cache may hold their arrays.
 
     The bytes are those that the family counts, or the working set, whichever is more: each must move once.
     """
@@ -122,7 +122,8 @@ def points(cases: list[dict[str, Any]], device: str, dtype: str) -> list[tuple[f
             nbytes = max(size["count"]["bytes"], size["working_set"])
             if "median" in entry and size["operations"] and nbytes:
                 operations = size["operations"]
-                made.append((operations / nbytes, operations / entry["median"]))
+                reached = operations / entry["median"]
+                made.append((operations / nbytes, reached, entry["cached"]))
     return made
 
 
@@ -162,20 +163,24 @@ def roofline(result: Mapping[str, Any], path: Path) -> str:
             copy, product = ceilings
             corner = product / copy
             ends = [
-                min(corner, *(x for x, _ in found)) / 2,
+                min(corner, *(x for x, *_ in found)) / 2,
                 corner,
-                max(corner, *(x for x, _ in found)) * 2,
+                max(corner, *(x for x, *_ in found)) * 2,
             ]
             name = f"{NAMES[device]}, {'float32' if dtype == 'f4' else 'float64'}"
             label = f"{name}: {copy / 1e9:.3g} GB/s, {product / 1e9:.3g} GFLOP/s"
             axes.plot(ends, [copy * ends[0], product, product], line, color=colour, label=label)
-            axes.plot(*zip(*found, strict=True), mark, color=colour, alpha=0.7, markersize=4)
+            for cached, fill in ((True, "none"), (False, colour)):
+                shown = [(x, y) for x, y, held in found if held == cached]
+                if shown:
+                    style = {"color": colour, "markerfacecolor": fill, "markersize": 4}
+                    axes.plot(*zip(*shown, strict=True), mark, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("operations for each byte that must move")
+    axes.set_xlabel("operations for each byte that must move (hollow: a cache may hold the arrays)")
     axes.set_ylabel("operations a second")
     if result["devices"].get("cuda", "measured") != "measured":
-        axes.set_title(": ".join(result["devices"]["cuda"].split(": ")[:2]), fontsize=9)
+        axes.set_title("GPU " + ": ".join(result["devices"]["cuda"].split(": ")[:2]), fontsize=9)
     if axes.lines:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -162,7 +162,8 @@ class Devices:
             attempts += 1
             times, extra = self.rounds(entrants)
             after = {d: self.ceilings(d, case.dtype) for d in self.machine.devices}
-            moved = [d for d in after if drift(before[d], after[d]) > DIFFER]
+            needed = {d: self.needed(d, flops, nbytes, working) for d in after}
+            moved = [d for d in after if drift(before[d], after[d], needed[d]) > DIFFER]
             if not moved or attempts >= min(ATTEMPTS, self.plan.attempts):
                 break
             before = after
@@ -200,6 +201,11 @@ class Devices:
         found["speedup"] = speedup(found["devices"])
         return found, after
 
+    def needed(self, device: str, flops: float, nbytes: float, working: int) -> list[str]:
+        """Return the ceilings with which work on a device is compared."""
+        cache = self.machine.cache_of(device)
+        return ["copy"] * bool(nbytes and not stays(working, cache)) + ["product"] * bool(flops)
+
     def compared(
         self,
         seconds: float,
@@ -210,14 +216,14 @@ class Devices:
     ) -> dict[str, Any]:
         """Return what fraction of its ceilings a device reached."""
         cache, working = self.machine.cache_of(device), found["working_set"]
+        common = {"ceilings": [dict(before), dict(after)], "cached": stays(working, cache)}
         if self.plan.tiny:
-            tiny = {"reason": "tiny"}
-            return {"copy": tiny, "product": tiny, "ceilings": [dict(before), dict(after)]}
+            return {"copy": {"reason": "tiny"}, "product": {"reason": "tiny"}, **common}
         pairs = {what: (before[what], after[what]) for what in ("copy", "product")}
         return {
             "copy": fraction(found["count"]["bytes"], seconds, pairs["copy"], working, cache),
             "product": fraction(found["count"]["flops"], seconds, pairs["product"]),
-            "ceilings": [dict(before), dict(after)],
+            **common,
         }
 
     def load(
@@ -352,9 +358,14 @@ def differ(before: float, after: float) -> float:
     return max(before, after) / min(before, after) - 1
 
 
-def drift(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Return by how much the ceilings of a device differ at most."""
-    return max(differ(before[what], after[what]) for what in before)
+def drift(before: Mapping[str, float], after: Mapping[str, float], needed: Sequence[str]) -> float:
+    """Return by how much some ceilings of a device differ at most."""
+    return max((differ(before[what], after[what]) for what in needed), default=0.0)
+
+
+def stays(working: float, cache: int | None) -> bool:
+    """Return whether a working set may stay in a cache, or nobody knows."""
+    return cache is None or working < CACHED * cache
 
 
 def fraction(
@@ -371,13 +382,11 @@ def fraction(
     """
     if not amount:
         return {"reason": ""}
+    if working is not None and stays(working, cache):
+        return {"reason": "cache unknown" if cache is None else "cached"}
     apart = differ(*ceilings)
     if apart > DIFFER:
         return {"reason": f"ceilings differ by {100 * apart:.0f} %"}
-    if working is not None and cache is None:
-        return {"reason": "cache unknown"}
-    if working is not None and cache is not None and working < CACHED * cache:
-        return {"reason": "cached"}
     return {"fraction": amount / seconds / statistics.fmean(ceilings)}
 
 

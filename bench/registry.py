@@ -21,8 +21,6 @@ Inputs = dict[str, Any]
 SEED = 20261127
 
 CASE_MODULES = (
-    "ceilings",
-    "products",
     "training",
     "rows",
     "optimizers",
@@ -31,6 +29,8 @@ CASE_MODULES = (
     "structure",
     "small",
     "attention",
+    "products",
+    "ceilings",
 )
 PEER_MODULES = ("by_hand", "pytorch", "xla", "curvature_libraries")
 

@@ -309,7 +309,8 @@ def main() -> None:
         target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"written: {target}")
         if options.plot:
-            print(report.picture(result, target.with_suffix(".png")))
+            if rows:
+                print(report.picture(result, target.with_suffix(".png")))
             if cases:
                 print(device_report.roofline(result, target.with_suffix(".roofline.png")))
     if result["failed"]:

@@ -329,6 +329,19 @@ def test_both_devices_are_compared_with_their_own_ceilings():
     assert "| GELU | 10000000 numbers | GPU | 1 ms | 16 % |" in device_report.table([found])
 
 
+def test_only_ceilings_that_are_needed_make_a_size_count_again():
+    class Products(Recorded):
+        def load(self, case, options):
+            return [("cpu", "ours", "mine")], [], 1 << 20  # stays in a cache
+
+    machine = devices.Machine(2, 1 << 20, 16 << 30)
+    bench = Products(machine, {"cpu": iter([1e10, 2e10])}, {"cpu": 1e-1})
+    (size,) = bench.case(case_of(10_000_000), False)["sizes"]
+    assert size["attempts"] == 1
+    assert size["devices"]["cpu"]["copy"] == {"reason": "cached"}
+    assert set(size["devices"]) == {"cpu"}  # nobody asked for a GPU
+
+
 def test_size_whose_ceilings_moved_is_measured_again_and_then_refused():
     bench = Recorded(
         MACHINE,
@@ -368,10 +381,12 @@ def test_points_of_the_picture_are_operations_a_byte_and_a_second():
         "count": {"flops": 60.0, "bytes": 10.0},
         "working_set": 20,
         "operations": 60.0,
-        "devices": {"cpu": {"median": 2.0, "ceilings": [{"copy": 4.0, "product": 8.0}] * 2}},
+        "devices": {
+            "cpu": {"median": 2.0, "cached": True, "ceilings": [{"copy": 4.0, "product": 8.0}] * 2}
+        },
     }
     cases = [{"dtype": "f4", "sizes": [size]}]
-    assert device_report.points(cases, "cpu", "f4") == [(3.0, 30.0)]
+    assert device_report.points(cases, "cpu", "f4") == [(3.0, 30.0, True)]
     assert device_report.points(cases, "cuda", "f4") == []
     assert device_report.points(cases, "cpu", "f8") == []
     assert device_report.roof(cases, "cpu", "f4") == (4.0, 8.0)
