@@ -14,6 +14,7 @@ import numpy as np
 
 from nnmath_core._ext._autodiff import Var
 from nnmath_core.autodiff.control.subprogram import sub_programs
+from nnmath_core.device.products import gemm_can
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View
 from nnmath_core.program.cuda.codegen import Kernel, generated
@@ -88,7 +89,7 @@ def _runs(step: Step) -> bool:
             return folds(what, reads)
         return expression(what.loop, reads, out, ["x"] * len(reads)) is not None
     if step.kind == "gemm":
-        return step.ints[0] in _PRODUCTS
+        return step.ints[0] in _PRODUCTS and gemm_can(*step.ints[3:11])
     if step.kind == "copy":
         return c_type(step.reads[0].dtype) is not None
     return step.kind == "optimizer"
