@@ -198,18 +198,25 @@ def test_a_training_step_waits_for_nothing(device):
 
 
 @pytest.mark.parametrize(
-    ("index", "expected"),
+    "index",
     [
-        (lambda cp: (cp.asarray([0, 3]),), {"synchronize": 1, "device to host": 1}),
-        (lambda cp: (1, slice(2)), {}),
-        (lambda cp: (slice(None, None, -1),), {}),
+        lambda cp: (cp.asarray([0, 3]),),
+        lambda cp: (slice(None), cp.asarray([[0], [-1]], np.int32)),
+        lambda cp: (1, slice(2)),
+        lambda cp: (slice(None, None, -1),),
     ],
 )
-def test_only_an_index_on_the_device_waits(cp, device, index, expected):
+def test_no_selection_waits(cp, device, index):
+    be = backend_for("cuda:0")
     x, at = cp.ones((4, 3)), index(cp)
-    device.counters.clear()
-    backend_for("cuda:0").index_get(x, at)
-    assert waits(device) == expected
+    for _ in range(2):
+        device.counters.clear()
+        y = be.index_get(x, at)
+        be.index_add((4, 3), np.float32, at, y.astype(np.float32))
+        be.index_put((4, 3), np.float32, at, y)
+        if not isinstance(at[0], slice | int):
+            be.take(x, at[0], axis=0)
+    assert waits(device) == {}
 
 
 @pytest.mark.parametrize("bad", [4, -5])
@@ -225,7 +232,23 @@ def test_an_index_out_of_range_is_refused(cp, bad):
             lambda i: be.take(x, i, axis=0),
         ):
             with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis 0 with"):
-                select(i)
+                to_device(select(i), "cpu")  # of an index array on the device the host hears when it waits
+    be.index_get(x, (cp.asarray(host),))
+    with pytest.raises(IndexError, match="before; what has been computed"):
+        be.synchronize()
+    be.synchronize()  # it has been said
+
+
+def test_the_first_index_out_of_range_is_told_whatever_its_integers(cp, device):
+    be = backend_for("cuda:0")
+    for dtype in (np.int8, np.uint8, np.int32, np.int64):
+        i = np.zeros(4099, dtype)
+        i[1023] = 5
+        be.take(cp.ones(5), cp.asarray(i)[::-1], axis=0)
+        with pytest.raises(IndexError, match="index 5 is out of bounds for axis 0 with size 5"):
+            be.to_host(cp.ones(1))
+    be.take(cp.ones((5, 2)), cp.asarray(np.arange(-5, 5)), axis=0)
+    be.synchronize()
 
 
 def test_a_failed_factorisation_raises(cp):

@@ -115,6 +115,9 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until everything queued on the device has been done."""
 
+    def ring(self) -> None:
+        """Raise what has been found on the device since the host last waited."""
+
     # --- arrays in and out ----------------------------------------------------------------------
 
     def asarray(self, x: Any, *, dtype: Any = None) -> Array:

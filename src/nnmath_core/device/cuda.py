@@ -18,6 +18,7 @@ import numpy as np
 
 from nnmath_core.checks import describe, sentence
 from nnmath_core.device import attention as attention_
+from nnmath_core.device.alarm import Alarm
 from nnmath_core.device.backend import Backend
 from nnmath_core.device.contract import Spec
 from nnmath_core.device.driver import require_device
@@ -87,6 +88,7 @@ class CudaBackend(Backend):
         self._cupyx = importlib.import_module("cupyx")
         self.xp = Guarded(self.cupy, self.scope)
         self.xp.linalg = Guarded(self.cupy.linalg, self._raising)
+        self.alarm = Alarm(self.cupy, str(self.device))
         self.staging = Staging(self.cupy, self._cupyx.empty_pinned)
         self.xp.matmul = Guarded(functools.partial(matmul, self.cupy), self.scope)
 
@@ -111,8 +113,20 @@ class CudaBackend(Backend):
             yield
 
     def synchronize(self) -> None:
-        """Wait until everything queued on the device has been done."""
+        """Wait until everything queued on the device has been done.
+
+        Raises
+        ------
+        IndexError
+            An index array on the device was out of range.
+        """
         self._here.synchronize()
+        self.ring()
+
+    def ring(self) -> None:
+        """Raise the `IndexError` of an index array that was found out of range on the device."""
+        with self.scope():
+            self.alarm.ring()
 
     # --- arrays in and out ----------------------------------------------------------------------
 
@@ -140,8 +154,10 @@ class CudaBackend(Backend):
             return self.staging.send(x)
 
     def to_host(self, x: Array) -> Array:
-        """Copy an array of this device to the host, waiting for it."""
-        return self.xp.asnumpy(x)  # type: ignore[no-any-return]
+        """Copy an array of this device to the host, waiting for it; see `synchronize` for what may be raised."""
+        host: Array = self.xp.asnumpy(x)
+        self.ring()
+        return host
 
     # --- products and selections ----------------------------------------------------------------
 
@@ -178,8 +194,8 @@ class CudaBackend(Backend):
         Notes
         -----
         CuPy wraps an index out of range instead of refusing it, so the range of an index array
-        is checked here. For one on the device that waits for the device; integers, slices and
-        index arrays on the host cost no waiting.
+        is checked here: one of the host at once, one on the device by a kernel there, whose finding is
+        raised when the host next waits (`to_host`, `synchronize`). Nothing waits here.
         """
         with self.scope():
             return super().index_get(x, self._checked(x.shape, index))
@@ -219,9 +235,10 @@ class CudaBackend(Backend):
             count = self.cupy.arange(1, 1 + int(np.prod(shape_at)), dtype=np.uint64)
             self.cupy.maximum.at(turn, index, count.reshape(shape_at))
             values = self.cupy.broadcast_to(values, shape_at).reshape(-1)
-            out = self.cupy.zeros(shape, dtype)
-            written = turn > 0
-            out[written] = values[turn[written].astype(np.int64) - 1]
+            if not values.size:
+                return self.cupy.zeros(shape, dtype)  # type: ignore[no-any-return]
+            winner = values[self.cupy.maximum(turn, 1).astype(np.int64) - 1]
+            out = self.cupy.where(turn > 0, winner, 0).astype(dtype, copy=False)
             return out  # type: ignore[no-any-return]
 
     def take(self, x: Array, indices: Array | int, *, axis: int) -> Array:
@@ -252,18 +269,19 @@ class CudaBackend(Backend):
         return parts
 
     def _require_range(self, indices: Array, size: int, axis: int) -> None:
+        """Refuse a host index array that is out of range; one on the device is looked at there."""
         if indices.size == 0:
             return
         if isinstance(indices, np.ndarray):
             low, high = int(np.min(indices)), int(np.max(indices))
-        else:
-            ends = self.cupy.stack((self.cupy.min(indices), self.cupy.max(indices)))
-            low, high = self.cupy.asnumpy(ends).tolist()  # the only waiting
-        if low < -size or high >= size:
-            raise IndexError(
-                f"index {high if high >= size else low} is out of bounds for axis {axis} "
-                f"with size {size}"
-            )
+            if low < -size or high >= size:
+                raise IndexError(
+                    f"index {high if high >= size else low} is out of bounds for axis {axis} "
+                    f"with size {size}"
+                )
+            return
+        words = self.cupy.ascontiguousarray(indices).astype(np.int64, copy=False)
+        self.launch("index", "require_range", words.size, words, size, axis, self.alarm.found())
 
     # --- our kernels ----------------------------------------------------------------------------
 

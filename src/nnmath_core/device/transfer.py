@@ -110,6 +110,8 @@ def _to_host(leaves: list[Any]) -> list[Any]:
     finally:  # also after an error nothing may still write into arrays that are given up
         for be in waiting.values():
             be.xp.cuda.get_current_stream().synchronize()
+    for be in waiting.values():
+        be.ring()
     return found
 
 
