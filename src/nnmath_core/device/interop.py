@@ -114,7 +114,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
             f"from_dlpack: `x` is on {here} and cannot come to {there} without a copy, which "
             "`copy=False` forbids."
         )
-    return to_device(y, there)  # type: ignore[return-value]
+    return to_device(y, there)  # type: ignore[no-any-return]
 
 
 # --------------------------------------------------------------------------------------- DLPack

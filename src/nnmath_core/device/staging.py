@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Staging:
         becomes native.
         """
         x = np.asarray(x)
-        order = "F" if x.flags.fnc else "C"
+        order: Literal["C", "F"] = "F" if x.flags.fnc else "C"
         x = np.asarray(x, x.dtype.newbyteorder("="), order=order)
         out: Array = self.cupy.empty(x.shape, x.dtype, order)
         if x.size == 0:
