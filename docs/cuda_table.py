@@ -28,6 +28,7 @@ __all__ = [
     "LIBRARIES",
     "OPERATIONS",
     "RUNS",
+    "STRICT",
     "has_stand_in",
     "implementation",
     "kernel_rows",
@@ -41,6 +42,9 @@ __all__ = [
 TESTS = Path(__file__).parents[1] / "tests"
 RUNS: list[dict[str, Any]] = json.loads((TESTS / "reference" / "gpu_runs.json").read_text())
 """The runs on GPUs: device, date, CuPy, number of tests, and what implemented each primitive that passed."""
+
+STRICT = frozenset(json.loads((TESTS / "reference" / "array_api_strict_names.json").read_text()))
+"""The primitives whose definition runs on array-api-strict, on a device that is not the host's and without float64."""
 
 HEAD = ("operation", "on CUDA", "library", "checked by")
 LIBRARIES = {"cublas": "cuBLAS", "cusolver": "cuSOLVER", "cufft": "cuFFT", "cusparse": "cuSPARSE"}
@@ -163,7 +167,7 @@ def _checked(name: str, how: str, library: str, kind: str) -> str:
     """Return the rungs that an implementation has climbed; a run counts for what it is now."""
     if how == ABSENT:
         return "surface"
-    said = ["surface"]
+    said = ["surface", "strict"] if kind == "primitives" and name in STRICT else ["surface"]
     if has_stand_in(library):
         said += ["emulated", "NVRTC"]
     said += [run["short"] for run in RUNS if run[kind].get(name) == how]

@@ -25,6 +25,7 @@ from nnmath_core.device import (
     devices,
     dispatch,
     driver,
+    entering,
     launch,
     synchronize,
     to_device,
@@ -399,6 +400,26 @@ def test_the_device_is_left_after_an_error(stand_in):
         be.function("linalg.inv")(be.from_host(np.zeros((2, 2))))
     assert cupy.runtime.current == [0]
     assert sys.modules["cupyx"].states == []
+
+
+def test_functions_enter_the_device_of_their_first_argument_that_has_one(stand_in):
+    cupy = stand_in()
+    x = backend_for("cuda:1").from_host(np.ones(2))
+
+    @entering
+    def where(*args, **keywords):
+        """Say which device is current."""
+        if keywords.get("fails"):
+            raise KeyError
+        return cupy.runtime.current[-1]
+
+    assert where.__name__ == "where"
+    assert where.__doc__ == "Say which device is current."
+    assert where(x) == where(2.0, x) == where([x, x]) == where(1, key=x) == 1
+    assert where() == where(2.0, np.ones(2), [], "text") == 0
+    with pytest.raises(KeyError):
+        where(x, fails=True)
+    assert cupy.runtime.current == [0]
 
 
 def test_factorisations_are_told_to_raise(stand_in):

@@ -79,8 +79,8 @@ def test_runs_are_recorded_for_what_is_implemented_now(monkeypatch):
     }
     monkeypatch.setattr(cuda_table, "RUNS", [run])
     rows = {name: checked for name, _, _, checked in cuda_table.primitive_rows()}
-    assert rows["`tanh`"] == "surface, emulated, NVRTC, G"
-    assert rows["`exp`"] == "surface, emulated, NVRTC"  # something else ran then
+    assert rows["`tanh`"] == "surface, strict, emulated, NVRTC, G"
+    assert rows["`exp`"] == "surface, strict, emulated, NVRTC"  # something else ran then
     absent = next(p for p in REGISTRY.values() if p.library == "absent")
     assert rows[f"`{absent.name}`"] == "surface"
 
@@ -100,6 +100,11 @@ def test_the_recorded_runs_are_whole():
         } == {*run}
         assert len(run["primitives"]) > 200
         assert len(run["operations"]) > 10
+
+
+@pytest.mark.long
+def test_the_recorded_names_are_those_that_array_api_strict_runs():
+    assert importlib.import_module("array_api_strict_names").names() == sorted(cuda_table.STRICT)
 
 
 REPORT = """<testsuites><testsuite>
