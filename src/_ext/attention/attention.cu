@@ -23,16 +23,27 @@
 // where one weight is nearly 1 the difference would be noise, and here it is exactly 0. No atomic additions: what a
 // tile collects has one order, so that the bits depend on neither grid nor time. A score is computed in the same order
 // by all three kernels, and so bit for bit the same.
-// Shared memory: 35 kB at most, below the 48 kB that every device gives without asking. Per step of the inner product a
+// Shared memory: 34 kB at most, below the 48 kB that every device gives without asking. Per step of the inner product a
 // thread reads 4 + 4 numbers (two reads of 16 bytes; lanes of a half warp read neighbours, the two halves the same or
 // two broadcasts) for 16 multiplications of float. Rows of shared tiles are 16 bytes longer than a power of two, so
-// that columns are stored in two turns and not in sixteen. Reads of global memory are 64 bytes in a row at least.
+// that columns are stored in two turns and not in sixteen. Reads of global memory are 64 bytes in a row at least, but
+// for a bias or mask in `attention_pull_kv`, whose rows lie across. A tile of 64 by 64 scores reads 128 rows for
+// 64 * 64 products of rows, from the second-level cache where heads are read by many blocks.
+// Registers of a thread, as NVRTC 13.0 says for sm_75 and sm_90: up to 128 for d, e <= 64, so that a multiprocessor has
+// two blocks; 128 to 245 for 128 and up to 255 for 256, one block. Spilled are at most 140 bytes (`attention_pull_q` of
+// float for sm_90) where two blocks share the registers, at most 40 bytes elsewhere.
+// A query alone (a step of decoding) fills one row of a tile of 64: its keys are not shared out to blocks.
 //
 // Source: Rabe & Staats 2021; Dao et al. 2022, "FlashAttention", algorithms 1 and 4; Milakov & Gimelshein 2018 (sums).
 
 #ifndef NNM_D // entries of queries and keys, of values: multiples of 16, at least d and e
 #define NNM_D 64
 #define NNM_E 64
+#endif
+#if NNM_D <= 64 && NNM_E <= 64 // blocks of a multiprocessor: what their registers are shared out to
+#define NNM_BLOCKS 2
+#else
+#define NNM_BLOCKS 1
 #endif
 
 // Lengths, and strides in entries: of four axes in front, then of rows, of bias and mask also of columns.
@@ -102,7 +113,7 @@ __device__ __forceinline__ void products(real_t (&tile)[Tile<real_t>::R][Tile<re
         for (int c = 0; c < T::COLS; c += 16)
             ys[across * T::Y + c + down] = c + down < cols && p < depth ? fy * y[(c + down) * step_y + p] : 0;
         __syncthreads(); // the stage is filled
-#pragma unroll
+#pragma unroll 4
         for (int l = 0; l < T::DEPTH; ++l) {
             real_t a[T::R], b[T::C];
 #pragma unroll
@@ -200,6 +211,7 @@ __device__ __forceinline__ void collect(real_t (&out)[Tile<real_t>::R][M], const
                 stage[place] = from + j < lines && m < width ? factor * z[(from + j) * step + m] : 0;
         }
         __syncthreads(); // the stage is filled
+#pragma unroll 1
         for (int j = 0; j < T::LINES; j += 4) {
             real_t a[T::R][4];
 #pragma unroll
@@ -246,7 +258,7 @@ __device__ __forceinline__ void store(const real_t (&out)[Tile<real_t>::R][M], r
 
 // Values. n: heads times tiles of queries.  y: (heads, t, e).  q, k, v: see Layout.  bias, mask: or null.
 template <typename real_t>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, NNM_BLOCKS)
 attention(long long n, real_t *__restrict__ y, const real_t *__restrict__ q, const real_t *__restrict__ k,
           const real_t *__restrict__ v, const real_t *__restrict__ bias, const bool *__restrict__ mask, real_t scale,
           Layout at)
@@ -313,7 +325,7 @@ attention(long long n, real_t *__restrict__ y, const real_t *__restrict__ q, con
 // sum, and its mean sum_j a_ij p_ij. n: heads times tiles of queries.  gq: (heads, t, d).  kept: (3, heads, t).
 // q, k, v, g: see Layout; g is the cotangent of the values.
 template <typename real_t>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, NNM_BLOCKS)
 attention_pull_q(long long n, real_t *__restrict__ gq, real_t *__restrict__ kept, const real_t *__restrict__ q,
                  const real_t *__restrict__ k, const real_t *__restrict__ v, const real_t *__restrict__ g,
                  const real_t *__restrict__ bias, const bool *__restrict__ mask, real_t scale, Layout at)
@@ -405,7 +417,7 @@ attention_pull_q(long long n, real_t *__restrict__ gq, real_t *__restrict__ kept
 // Cotangents of keys and values, from what attention_pull_q has kept. n: heads times tiles of keys.
 // gk: (heads, s, d).  gv: (heads, s, e).  The rest as there; rows of a tile are keys here.
 template <typename real_t>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, NNM_BLOCKS)
 attention_pull_kv(long long n, real_t *__restrict__ gk, real_t *__restrict__ gv, const real_t *__restrict__ kept,
                   const real_t *__restrict__ q, const real_t *__restrict__ k, const real_t *__restrict__ v,
                   const real_t *__restrict__ g, const real_t *__restrict__ bias, const bool *__restrict__ mask,

@@ -1,4 +1,4 @@
-"""Attention and its pull: their meaning in plain array code, and how the kernels of a device are given strided operands.
+"""Attention and its pull: their meaning in plain array code, and how kernels are given operands where they lie.
 
 The kernels (``src/_ext/attention/attention.cu``) keep tiles of scores where they compute them, so the memory beside
 operands and results is three numbers for each query, in the pull. They take heads of up to 256 entries, float32 or
@@ -36,7 +36,15 @@ _REAL = {"float32": "float", "float64": "double"}
 
 # --------------------------------------------------------------------------------------------------------- meaning
 def values(
-    be: Any, q: Array, k: Array, v: Array, bias: Any, mask: Any, causal: bool, scale: float, out: Any
+    be: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Any,
+    mask: Any,
+    causal: bool,
+    scale: float,
+    out: Any,
 ) -> Array:
     """Return the values of all queries; see `Backend.attention`."""
     y: Array = be.xp.empty((*q.shape[:-1], v.shape[-1]), q.dtype) if out is None else out
@@ -112,9 +120,17 @@ def _part(x: Array, rows: slice) -> Array:
 
 # --------------------------------------------------------------------------------------------------------- kernels
 def values_by_tiles(
-    be: Any, q: Array, k: Array, v: Array, bias: Any, mask: Any, causal: bool, scale: float, out: Any
+    be: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Any,
+    mask: Any,
+    causal: bool,
+    scale: float,
+    out: Any,
 ) -> Array | None:
-    """Return the values by one launch on the backend's device, which has been entered; None where no kernel does this."""
+    """Return the values by one launch on the backend's device, which has been entered; None where no kernel does it."""
     found = _described(be.cupy, (q, k, v), bias, mask, causal)
     if found is None:
         return None
@@ -180,7 +196,7 @@ class Tiles(Family):
         return tuple(f"{k}<{self.real}>" for k in self.signatures)
 
     def launch(self, kernel: str, n: int, args: tuple[Any, ...]) -> None:
-        """Queue a kernel over n tiles; arrays that it only reads may lie in any way that the last argument describes."""
+        """Queue a kernel over n tiles; arrays that it only reads may lie in any way that the last argument says."""
         who = f"{self.name}.{kernel}"
         parameters = self.signatures[kernel]
         real = self._real_type(who, parameters, args)

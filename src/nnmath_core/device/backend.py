@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nnmath_core.device import attention as attention_
-from nnmath_core.device import counters as counters_
+from nnmath_core.device import attention as attention_, counters as counters_
 from nnmath_core.device.contract import Spec, contraction
 from nnmath_core.device.index import Index
 from nnmath_core.device.names import Device

@@ -329,8 +329,9 @@ class CudaBackend(Backend):
                 self, q, k, v, g, bias, mask, causal, scale, out, kept
             )
             if made is None:
-                options = {"causal": causal, "scale": scale, "out": out, "kept": kept}
-                made = super().attention_pull(q, k, v, g, bias, mask, **options)
+                made = super().attention_pull(
+                    q, k, v, g, bias, mask, causal=causal, scale=scale, out=out, kept=kept
+                )
             return made
 
     def random_blocks(self, counters: Array, keys: Array) -> Array:
