@@ -86,12 +86,12 @@ def machine() -> dict[str, Any]:
 
 def scipy_blas() -> str:
     """Return the BLAS of SciPy, which the compiled functions and the floors call."""
-    code = (
-        "import scipy; b = scipy.show_config(mode='dicts')['Build Dependencies']['blas']; "
-        "print(b.get('name', ''), b.get('version', ''))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    scipy = __import__("scipy")
+    try:
+        blas = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    except KeyError:
+        return "unknown"
+    return f"{blas.get('name', '')} {blas.get('version', '')}".strip() or "unknown"
 
 
 def cuda() -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ No time is asserted. Without a GPU the run says so; tests/cuda/test_bench.py run
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -424,11 +425,12 @@ def test_peers_run_on_the_gpu_only_when_they_can(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """Some cases at tiny sizes on both devices, as a user runs them: the printed text, the file, the folder."""
+    """A row with its variants and some cases at tiny sizes, as a user runs them: printed text, file, folder."""
     folder = tmp_path_factory.mktemp("bench")
     folders = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     path = os.pathsep.join(os.path.abspath(p) for p in folders)
     words = [
+        "gelu",
         "matmul",
         "dense-layer",
         "formula",
@@ -455,8 +457,10 @@ def tiny(tmp_path_factory):
 def test_cases_run_on_the_cpu_and_are_written(tiny):
     text, result, _ = tiny
     assert result["schema"] == run.SCHEMA == 3
-    assert (result["rows"], result["failed"]) == ([], [])
-    assert {c["case"] for c in result["cases"]} == {"matmul", "dense-layer", "formula", "normals"}
+    assert result["failed"] == []
+    assert {c["case"] for c in result["cases"]} == {
+        *("gelu", "matmul", "dense-layer", "formula", "normals")
+    }
     for case in result["cases"]:
         assert set(case) == {"case", "title", "grows", "dtype", "sizes", "crossover"}
         assert f"# {case['title']} ({case['case']}, float32)" in text
@@ -470,6 +474,15 @@ def test_cases_run_on_the_cpu_and_are_written(tiny):
         assert cpu["median"] > 0
         assert all(c["copy"] > 0 and c["product"] > 0 for c in cpu["ceilings"])
         assert cpu["copy"] == cpu["product"] == {"reason": "tiny"}
+
+
+def test_variants_run_beside_their_floor(tiny):
+    text, result, _ = tiny
+    (row,) = result["rows"]
+    (variant,) = row["variants"]
+    assert variant["name"] == "the exact GELU, by erf"
+    assert {c["engine"] for c in variant["contenders"]} == {"ours", "floor"}
+    assert "variant the exact GELU, by erf: " in text
 
 
 def test_column_of_the_gpu_says_why_it_is_empty(tiny):
@@ -487,14 +500,15 @@ def test_column_of_the_gpu_says_why_it_is_empty(tiny):
         assert size["speedup"] is None
 
 
-def test_roofline_is_drawn_where_matplotlib_is(tiny):
+def test_pictures_are_drawn_where_matplotlib_is(tiny):
     text, _, folder = tiny
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
+    if importlib.util.find_spec("matplotlib") is None:
+        assert "no picture: matplotlib is not installed" in text
         assert "no roofline: matplotlib is not installed" in text
-    else:
-        assert (folder / "result.roofline.png").stat().st_size > 10_000
+        return
+    for name in ("result.png", "result.roofline.png"):
+        assert f"written: {name}" in text
+        assert (folder / name).stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
