@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,17 @@ from registry import Inputs, Options, Work, contender
 from peers.iterations import eigsh, lanczos
 
 
+@functools.cache
 def jax() -> Any:
-    """Import JAX."""
-    return importlib.import_module("jax")
+    """Import JAX; an error where it lacks the device of this process."""
+    module = importlib.import_module("jax")
+    if os.environ.get("NNMATH_BENCH_DEVICE") == "cuda":
+        try:
+            module.devices("cuda")
+        except Exception as error:  # which one depends on what is missing
+            said = "JAX is installed without CUDA, or finds no GPU"
+            raise RuntimeError(said) from error
+    return module
 
 
 def jnp() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -93,3 +94,42 @@ def test_a_real_gpu_is_described(monkeypatch, cp):
     report = importlib.import_module("device_report")
     assert facts["name"] in report.gpu_line(facts)
     assert facts["cache"] > 0
+
+
+class Here:
+    """A worker in this process, where the emulated device is."""
+
+    def __init__(self, engine, interpreter, threads, log, device):
+        self.held = importlib.import_module("worker").Held(device)
+
+    def ask(self, do, **command):
+        return getattr(self.held, do)(**command)
+
+    def close(self):
+        gc.unfreeze()
+
+
+def test_both_devices_are_measured_and_reported(monkeypatch, cp):
+    """Everything that a run does with a GPU, but for the processes and the times."""
+    devices, measure, report = map(importlib.import_module, ("devices", "measure", "device_report"))
+    monkeypatch.setattr(devices, "Process", Here)
+    monkeypatch.setattr(gpu, "emulated", lambda: False)
+    monkeypatch.setattr(gpu, "FASTEST_CLOCK", 1e5)
+    monkeypatch.setattr(gpu.CupyClock, "between", lambda self, first, last: 1e-3)
+    plan = measure.Plan(rounds=2, seconds=0.0, tiny=True, settle=False)
+    machine = devices.Machine(1, 1 << 20, 1 << 30, "measured", 1 << 20, 1 << 30)
+    interpreters = dict.fromkeys(("ours", "floor"), sys.executable)
+    missing = dict.fromkeys(("PyTorch", "torch.compile", "JAX"), "it is not installed")
+    with devices.Devices(interpreters, missing, plan, None, machine) as bench:
+        found = bench.case(registry.CASES["dense-layer"], False)
+    (size,) = found["sizes"]
+    assert size["devices"]["cpu"]["median"] > 0
+    there = size["devices"]["cuda"]
+    assert (there["median"], there["device"]) == (1e-3, None)  # nothing is behind anything here
+    assert there["enqueue"] > 0
+    assert {x["engine"] for x in size["absent"]} == set(missing)
+    assert size["speedup"] == size["devices"]["cpu"]["median"] / 1e-3
+    text = report.case_text(found, 1)
+    assert "GPU        1 ms" in text
+    assert "waits for the device" in text
+    assert "not measured: JAX: it is not installed" in text
