@@ -32,7 +32,11 @@ from nnmath_core.errors import DeviceError
 REFERENCE = Path(__file__).parent / "reference"
 PACKAGE = Path(__file__).parents[1] / "src" / "nnmath_core"
 SOURCES = sorted(
-    [*PACKAGE.glob("device/*.py"), *PACKAGE.glob("autodiff/**/*.py"), *PACKAGE.glob("program/cuda/*.py")]
+    [
+        *PACKAGE.glob("device/*.py"),
+        *PACKAGE.glob("autodiff/**/*.py"),
+        *PACKAGE.glob("program/cuda/*.py"),
+    ]
 )
 
 # How a chain of attributes names a CuPy module: its first or second link.

@@ -232,7 +232,9 @@ def test_an_index_out_of_range_is_refused(cp, bad):
             lambda i: be.take(x, i, axis=0),
         ):
             with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis 0 with"):
-                to_device(select(i), "cpu")  # of an index array on the device the host hears when it waits
+                to_device(
+                    select(i), "cpu"
+                )  # of an index array on the device the host hears when it waits
     be.index_get(x, (cp.asarray(host),))
     with pytest.raises(IndexError, match="before; what has been computed"):
         be.synchronize()
