@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nnmath_core as nm
-from nnmath_core.program.cuda import codegen, plan
+from nnmath_core.program.cuda import plan, writer
 
 ORDERS = [(order, poison) for order in (0, 1, 2) for poison in (0xFF, 0x7F)]
 DTYPES = [np.float32, np.float64]
@@ -118,7 +118,7 @@ def test_special_values_of_entries(dtype):
 
 
 def test_offsets_of_64_bits(monkeypatch):
-    monkeypatch.setattr(codegen, "NARROW", 8)
+    monkeypatch.setattr(writer, "NARROW", 8)
     x = normal(40, 33)
     made = agrees(
         lambda x: (
@@ -132,7 +132,7 @@ def test_offsets_of_64_bits(monkeypatch):
 
 
 def test_a_grid_shorter_than_the_entries(monkeypatch):
-    monkeypatch.setattr(codegen, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(writer, "MOST_BLOCKS", 2)
     agrees(lambda x: np.tanh(x) + 1.0, normal(4099))
     agrees(lambda x: nm.nn.softmax(x, axis=-1), normal(900, 5))
     agrees(lambda x: nm.nn.softmax(x, axis=-1), normal(7, 300))

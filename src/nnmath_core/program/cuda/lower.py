@@ -17,8 +17,9 @@ from nnmath_core.autodiff.control.subprogram import sub_programs
 from nnmath_core.device.products import gemm_can
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View
-from nnmath_core.program.cuda.codegen import Kernel, generated
+from nnmath_core.program.cuda.codegen import generated
 from nnmath_core.program.cuda.expressions import c_type, expression, folds
+from nnmath_core.program.cuda.writer import Kernel
 from nnmath_core.program.fuse import Group, fused, node_of
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.bodies import needed_steps

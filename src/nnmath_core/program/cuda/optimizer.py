@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnmath_core.program.builder import Step, View
-from nnmath_core.program.cuda.codegen import Kernel
+from nnmath_core.program.cuda.writer import Kernel
 from nnmath_core.program.lower.optimizers import SLOTS
 
 __all__ = ["optimizer_steps"]

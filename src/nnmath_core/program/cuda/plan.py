@@ -25,11 +25,11 @@ from nnmath_core.device.launch import expanded
 from nnmath_core.device.products import gemm
 from nnmath_core.errors import DeviceError, DtypeError, ShapeError, TreeError
 from nnmath_core.program.builder import Buffer, Step, View, row_major
-from nnmath_core.program.cuda.codegen import Kernel
 from nnmath_core.program.cuda.expressions import PRELUDE, computes
 from nnmath_core.program.cuda.lower import DeviceBuilder, copied, lower_equations, scheduled
 from nnmath_core.program.cuda.optimizer import optimizer_steps
 from nnmath_core.program.cuda.replay import Segment
+from nnmath_core.program.cuda.writer import Kernel
 from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, output_of
 from nnmath_core.program.lower_cpu import donors_of
