@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+WIDE = 28  # of the longest label
 NAMES = {"cpu": "CPU", "cuda": "GPU"}
 
 
@@ -58,12 +59,14 @@ def case_text(found: Mapping[str, Any], threads: int) -> str:
     dtype = {"f4": "float32", "f8": "float64"}[found["dtype"]]
     said = f"{threads} thread" + ("s" if threads > 1 else "")
     lines = [f"# {found['title']} ({found['case']}, {dtype})"]
-    lines.append(f"  {found['grows']:24} {'':4} {'time':>10} {'quartiles':24} of copy / of product")
+    lines.append(
+        f"  {found['grows']:{WIDE}} {'':4} {'time':>10} {'quartiles':24} of copy / of product"
+    )
     for size in found["sizes"]:
         label = size["label"] or size["row"]
         for device, entry in size["devices"].items():
             time, spread, copy, product, queue = cells(entry, said)
-            line = f"  {label:24} {NAMES[device]:4} {time:>10} {spread:24}"
+            line = f"  {label:{WIDE}} {NAMES[device]:4} {time:>10} {spread:24}"
             if spread:
                 line += f" {copy or '-'} / {product or '-'}; {queue}"
             lines.append(line.rstrip())
@@ -71,15 +74,15 @@ def case_text(found: Mapping[str, Any], threads: int) -> str:
         for peer in size["peers"]:
             line = f"{peer['engine']}: {peer['name']}"
             lines.append(
-                f"  {'':24} {NAMES[peer['device']]:4} {duration(peer['median']):>10} {line}"
+                f"  {'':{WIDE}} {NAMES[peer['device']]:4} {duration(peer['median']):>10} {line}"
             )
         lines += [
-            f"  {'':24} {NAMES[x['device']]:4} not measured: {x['engine']}: {x['reason']}"
+            f"  {'':{WIDE}} {NAMES[x['device']]:4} not measured: {x['engine']}: {x['reason']}"
             for x in size["absent"]
             if x["engine"] != "ours"
         ]
         if size["speedup"] is not None:
-            lines.append(f"  {'':24} the GPU is {size['speedup']:.3g} times as fast")
+            lines.append(f"  {'':{WIDE}} the GPU is {size['speedup']:.3g} times as fast")
     if found["crossover"] is not None:
         lines.append(f"  crossover: {found['crossover']['text']}")
     return "\n".join(lines)

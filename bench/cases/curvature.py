@@ -120,7 +120,11 @@ row(
 # run of fixed length depend on where it began).
 
 family("eigenvalues", tolerance=1e-3)(classifier)
-family("lanczos_steps", tolerance=1e-3)(classifier)
+family(
+    "lanczos_steps",
+    count=lambda o: (o["steps"] * flops(frozen_products(o)), 0.0),
+    tolerance=1e-3,
+)(classifier)
 
 
 def parameters(options: Options) -> int:
