@@ -58,6 +58,7 @@ KERNELS = {
     "linalg": "lanczos-steps",
     "optim": "adamw",
     "random": "normals",
+    "rows": "layer-norm",
     "vector": "formula",
 }
 
