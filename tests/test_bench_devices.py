@@ -531,6 +531,13 @@ def test_case_is_refused_where_the_gpu_is_not_asked_for(monkeypatch, capsys):
     assert "'matmul' is a case: cases run with --devices cpu,cuda" in capsys.readouterr().err
 
 
+def test_what_the_library_refuses_on_a_device_is_no_failure_of_the_run():
+    said = "DtypeError: Plan of f: argument x must be an array of the host"
+    assert run.refused({"device": "cuda", "reason": said})
+    assert not run.refused({"device": "cpu", "reason": said})
+    assert not run.refused({"device": "cuda", "reason": "AttributeError: no such name"})
+
+
 def test_no_case_is_called_as_a_script_of_the_folder():
     assert not set(registry.CASES) & set(run.components.ROWS)
 
