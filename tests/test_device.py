@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from nnmath_core.config import show_config
 from nnmath_core.device import (
     CPU,
     Backend,
@@ -25,15 +26,18 @@ from nnmath_core.device import (
     backend_of,
     cpu as cpu_module,
     current_default_device,
+    current_matmul_precision,
     default_device,
     device,
     device_of,
     devices,
+    matmul_precision,
     synchronize,
     to_device,
 )
 from nnmath_core.device.contract import Contraction, contraction
-from nnmath_core.errors import DeviceError, DtypeError, ShapeError
+from nnmath_core.device.products import gemm_can
+from nnmath_core.errors import DeviceError, DomainError, DtypeError, ShapeError
 
 HOST = backend_for("cpu")
 
@@ -143,6 +147,46 @@ def test_default_device_nests_and_belongs_to_one_thread(monkeypatch):
         assert current_default_device() == Device("cuda", 1)
     assert seen == [CPU]
     assert current_default_device() == CPU
+
+
+def test_matmul_precision_nests_and_belongs_to_one_thread():
+    seen = []
+    with matmul_precision("tf32") as p:
+        with matmul_precision("float32") as q:
+            assert (p, q, current_matmul_precision()) == ("tf32", "highest", "highest")
+        thread = threading.Thread(target=lambda: seen.append(current_matmul_precision()))
+        thread.start()
+        thread.join()
+        assert current_matmul_precision() == "tf32"
+        assert show_config(mode="dicts")["matmul precision"] == "tf32"
+    assert seen == ["highest"]
+    with pytest.raises(KeyError), matmul_precision("tf32"):
+        raise KeyError
+    assert current_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("p", ["high", "default", 32, None, ["tf32"]])
+def test_matmul_precision_refuses_other_names(p):
+    with pytest.raises(DomainError, match=r"`p` must be one of 'highest', 'float32', 'tf32', got"):
+        matmul_precision(p)
+
+
+def test_the_cpu_does_not_read_the_precision():
+    x = np.full((2, 2), 1 + 2.0**-12, np.float32)
+    with matmul_precision("tf32"):
+        np.testing.assert_array_equal(HOST.matmul(x, np.eye(2, dtype=np.float32)), x)
+
+
+def test_gemm_can_says_what_cublas_walks_over():
+    assert gemm_can(4, 5, 3, 3, 1, 5, 1, 5)
+    assert gemm_can(4, 5, 3, 1, 4, 1, 3, 7)  # transposes, and rows of C that lie apart
+    assert gemm_can(1, 1, 3, 0, 2, 4, 0, 0)  # vectors
+    assert gemm_can(0, 5, 3, 0, 0, 0, 0, 0)
+    assert not gemm_can(4, 5, 3, 6, 2, 5, 1, 5)  # every second column
+    assert not gemm_can(4, 5, 3, 2, 1, 5, 1, 5)  # rows that overlap
+    assert not gemm_can(4, 5, 3, 0, 1, 5, 1, 5)  # one row for all
+    assert not gemm_can(4, 5, 3, -3, 1, 5, 1, 5)
+    assert not gemm_can(4, 5, 3, 3, 1, 5, 1, 4)
 
 
 def test_default_device_refuses_before_the_block():
