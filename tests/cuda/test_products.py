@@ -8,7 +8,7 @@ import pytest
 from emulated import libraries
 
 import nnmath_core as nm
-from nnmath_core.device import backend_for
+from nnmath_core.device import backend_for, products
 from nnmath_core.device.precision import current_matmul_precision
 from nnmath_core.device.products import gemm, gemm_can, matmul
 from nnmath_core.errors import DeviceError, DomainError, DtypeError, ShapeError
@@ -71,6 +71,60 @@ def test_gemm_of_every_layout(cp, dtype, turned):
         assert np.all(abs(far.get()[:, :n] - want) <= bound)
         # between the rows nothing is written
         np.testing.assert_array_equal(far.get()[:, n:], out[:, n:])
+
+
+def placed(rng, shape, *, joint):
+    """Return strides of an array whose axes lie in some order, with room between them, and its length; 0: shared."""
+    strides, step = [0] * len(shape), 1
+    inner = len(shape) - 1 - int(rng.integers(2)) if joint else len(shape) - 1
+    others = [i for i in rng.permutation(len(shape)).tolist() if i != inner]
+    for i in (inner, *others):
+        if joint and i < len(shape) - 2 and rng.random() < 0.3:
+            continue
+        strides[i] = step
+        step *= shape[i] + (int(rng.integers(3)) if i != inner or len(shape) < 2 else 0)
+        step += int(rng.integers(2)) * 2 if i == inner else 0
+    return strides, 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+
+
+def test_gemm_of_random_places(cp):
+    rng = np.random.default_rng(11)
+    taken = 0
+    for _ in range(400):
+        lead = rng.integers(1, 4, rng.integers(0, 4)).tolist()
+        m, n, k = (int(rng.choice([1, 2, 3])) for _ in range(3))
+        (sa, la), (sb, lb) = (placed(rng, (*lead, *core), joint=True) for core in ((m, k), (k, n)))
+        sc, lc = placed(rng, (*lead, m, n), joint=False)
+        if not gemm_can(m, n, k, *sa[-2:], *sb[-2:], sc[-2]):
+            continue
+        taken += 1
+        bases = [rng.standard_normal(size) for size in (la, lb, lc)]
+        a, b, c = (
+            np.lib.stride_tricks.as_strided(base, (*lead, *core), [8 * s for s in strides])
+            for base, core, strides in zip(
+                bases, ((m, k), (k, n), (m, n)), (sa, sb, sc), strict=True
+            )
+        )
+        far = here(cp, *bases)
+        batch = tuple(zip(lead, sa, sb, sc, strict=False))
+        at = [x.data.ptr for x in far]
+        gemm(
+            cp, np.float64, m, n, k, at[0], *sa[-2:], at[1], *sb[-2:], at[2], sc[-2], batch, 1, 0.5
+        )
+        c[...] = a @ b + 0.5 * c
+        np.testing.assert_allclose(far[2].get(), bases[2], rtol=1e-14, atol=1e-14)
+    assert taken > 200
+
+
+def test_gemm_into_rows_that_go_back(cp):
+    x, y = random(np.float64, 3, 1, 4), random(np.float64, 4, 2)
+    far_x, far_y = here(cp, x, y)
+    z = cp.zeros((3, 1, 2))
+    last = z.data.ptr + 2 * 2 * 8
+    gemm(
+        cp, z.dtype, 1, 2, 4, far_x.data.ptr, 4, 1, far_y.data.ptr, 2, 1, last, 2, ((3, 4, 0, -2),)
+    )
+    close(z[::-1], x, y)
 
 
 BATCHES = {
@@ -157,15 +211,35 @@ def test_what_cublas_cannot_walk_over_is_copied_once(cp, device):
         assert dict(device.counters) == {"malloc": 2, "launch": 1}
         close(z, x[at_x], y[at_y])
     # of an axis that is broadcast one matrix is copied, and there is one product
-    del z
     wide_x = cp.broadcast_to(far_x[::2, ::2], (50, 4, 3))
-    before = device.live_bytes(0)
-    z = matmul(cp, wide_x, far_y)
-    assert device.live_bytes(0) - before == z.nbytes
-    close(z, np.broadcast_to(x[::2, ::2], (50, 4, 3)), y)
+    assert products._fitting(cp, wide_x, (50,)).x.shape == (1, 4, 3)
+    close(matmul(cp, wide_x, far_y), np.broadcast_to(x[::2, ::2], (50, 4, 3)), y)
 
 
-def test_heads_between_rows_are_multiplied_in_few_calls(cp, device):
+def test_vectors_with_steps_are_not_copied(cp, device):
+    x, y = random(np.float32, 21), random(np.float32, 28)
+    far_x, far_y = here(cp, x, y)
+    for at_x, at_y in [(np.s_[::3], np.s_[::4]), (np.s_[:7], np.s_[::4]), (np.s_[::3], np.s_[:7])]:
+        asked()
+        device.counters.clear()
+        z = matmul(cp, far_x[at_x], far_y[at_y])
+        assert asked() == {"dot": 1}
+        assert dict(device.counters) == {"malloc": 1}
+        close(z, x[at_x], y[at_y])
+
+
+def test_stacks_that_go_back_are_copied(cp, device):
+    x, y = random(np.float32, 5, 4, 3), random(np.float32, 5, 3, 2)
+    far_x, far_y = here(cp, x, y)
+    asked()
+    device.counters.clear()
+    z = matmul(cp, far_x[::-1], far_y)
+    assert asked() == {"strided": 1}
+    assert dict(device.counters) == {"malloc": 2, "launch": 1}
+    close(z, x[::-1], y)
+
+
+def test_heads_between_rows_are_multiplied_in_few_calls(cp, device, monkeypatch):
     # the scores of attention: (n, t, h, d) read as (n, h, t, d)
     q, k = random(np.float32, 2, 5, 3, 4), random(np.float32, 2, 5, 3, 4, seed=1)
     x, y = (v.transpose(0, 2, 1, 3) for v in (q, k))
@@ -187,6 +261,10 @@ def test_heads_between_rows_are_multiplied_in_few_calls(cp, device):
     asked()
     close(matmul(cp, far_x, far_y), x, y)
     assert asked() == {"strided": 1}
+    # but not what is large beside the calls that it would save
+    monkeypatch.setattr(products, "_COPY_A_CALL", 16)
+    close(matmul(cp, far_x, far_y), x, y)
+    assert asked() == {"strided": 20}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -401,8 +479,6 @@ def test_the_handles_mode_does_not_change_ours_and_stays(cp, device, mode):
 
 
 def test_an_old_gpu_stays_in_float32(cp, device, monkeypatch):
-    from nnmath_core.device import products
-
     monkeypatch.setattr(products, "_TF32_SINCE", 90)
     products._has_tf32.cache_clear()
     try:

@@ -128,7 +128,7 @@ def _plan(
             # one A for all, and columns of B and C that go on at the same pace: more columns
             if sa == 0 and sc == n and (n == 1 or sb == n * nb):
                 columns, pace = (count, sb) if n == 1 else (count * n, nb)
-                if _layout(k, columns, kb, pace) is not None and (m == 1 or columns <= ldc):
+                if _layout(k, columns, kb, pace) is not None:
                     n, nb = columns, pace
                     break
         else:
@@ -481,7 +481,7 @@ def _multiply(
     x = x[None, :] if x.ndim == 1 else x
     y = y[:, None] if y.ndim == 1 else y
     a, b = _fitting(cupy, x, lead), _fitting(cupy, y, lead)
-    if len(lead) > 1 and k:
+    if lead and k:
         a, b = _fewer_calls(cupy, sizes, lead, a, b)
     gemm(
         cupy, z.dtype, m, n, k, a.x.data.ptr, a.row, a.column, b.x.data.ptr, b.row, b.column,
