@@ -54,6 +54,7 @@ KERNELS = {
     "attention": "attention-heads",
     "elementwise": "gelu",
     "gemm": "matmul",
+    "index": "embedding",
     "iterations": "lanczos-steps",
     "linalg": "lanczos-steps",
     "optim": "adamw",

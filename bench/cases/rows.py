@@ -306,3 +306,44 @@ case(
     ],
     tiny={"n": 100},
 )
+
+
+# Rows of a table by an index array, as embeddings are, and the gradient, which adds them up again.
+# Answer: the rows, the gradient of their sum with fixed weights.
+
+
+@family("embedding", count=lambda o: (0.0, 5.0 * FLOAT * o["n"] * o["width"]), tolerance=1e-5)
+def table_and_tokens(rng: np.random.Generator, options: Options) -> Inputs:
+    """Draw a table, tokens of which some repeat, and weights."""
+    words, width, n = options["words"], options["width"], options["n"]
+    return {
+        "table": rng.standard_normal((words, width)).astype("f4"),
+        "tokens": rng.integers(0, words, n),
+        "weights": rng.standard_normal((n, width)).astype("f4"),
+    }
+
+
+@contender("embedding", "ours", "nm.compile(nm.value_and_grad(...))")
+def embedding_ours(inputs: Inputs, options: Options) -> Work:
+    """The weighted sum of the rows, and its gradient."""
+    import nnmath_core as nm
+
+    def f(table: Any, tokens: Any, weights: Any) -> Any:
+        return np.sum(nm.numpy.take(table, tokens, axis=0) * weights)
+
+    args = inputs["table"], inputs["tokens"], inputs["weights"]
+    return compiled(nm.value_and_grad(f), args)
+
+
+case(
+    "embedding",
+    "rows of a table and their gradient",
+    "embedding",
+    "rows",
+    [
+        (1e2, {"words": 1000, "width": 64, "n": 100}),
+        (1e4, {"words": 10_000, "width": 128, "n": 10_000}),
+        (1e5, {"words": 50_000, "width": 256, "n": 100_000}, "full"),
+    ],
+    tiny={"words": 7, "width": 3, "n": 10},
+)
