@@ -33,6 +33,12 @@ HOST_ONLY = {
 # Twins of whole instructions of Plans, whose kernels on the host are the steps between two products of BLAS.
 OTHER_KERNELS = {"attention": ["attention", "attention_pull_q", "attention_pull_kv"]}
 
+# Twins of loops that are Cython's, or of none: their kernels are read from the source itself.
+DEVICE_ONLY = {
+    "index": "index arrays on the device are looked at there; the host looks at its own",
+    "iterations": "the steps of iterations, which are nogil Cython over BLAS on the host",
+}
+
 
 def kernels_of(family):
     """Map the kernels of a .def to their arguments, as (C type with REAL, name)."""
@@ -53,7 +59,7 @@ def twin_of(family):
 
 
 def test_every_family_has_a_twin_or_a_reason():
-    assert set(TWINS) | set(HOST_ONLY) == set(FAMILIES)
+    assert set(TWINS) | set(HOST_ONLY) == set(FAMILIES) | set(DEVICE_ONLY)
     assert not set(TWINS) & set(HOST_ONLY)
 
 
@@ -67,7 +73,7 @@ def test_twin_is_installed_as_it_stands_in_the_sources(family):
     assert twin_of(family) == (SOURCES / family / f"{family}.cu").read_text()
 
 
-@pytest.mark.parametrize("family", [f for f in TWINS if f not in OTHER_KERNELS])
+@pytest.mark.parametrize("family", sorted(set(TWINS) - set(DEVICE_ONLY) - set(OTHER_KERNELS)))
 def test_twin_has_the_kernels_and_arguments_of_its_family(family):
     spelled = {"nnm_idx": "long long", "REAL": "real_t"}
     code = re.sub(r"//.*", "", twin_of(family))
@@ -141,8 +147,7 @@ def nvrtc():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("family", TWINS)
 def test_twin_compiles_with_nvrtc(nvrtc, family, architecture):
-    kernels = OTHER_KERNELS.get(family) or kernels_of(family)
-    names = [f"{kernel}<{t}>" for kernel in kernels for t in ("float", "double")]
+    names = [f"{k}<{t}>" for k in read_signatures(twin_of(family)) for t in ("float", "double")]
     options = [*CUPY_OPTIONS, f"-arch={architecture}"]
     binary, log = nvrtc.compile(twin_of(family), f"{family}.cu", names, options)
     assert binary.startswith(b"\x7fELF")

@@ -19,6 +19,7 @@ from nnmath_core.checks import (
 )
 from nnmath_core.device import CPU, backend_for, device_of, to_device
 from nnmath_core.errors import ConvergenceError, DeviceError, DomainError, DtypeError, ShapeError
+from nnmath_core.solvers.device_product import DeviceProduct, on_host, piece_of
 from nnmath_core.solvers.iteration import Progress, lengths, product_of, require_progress
 from nnmath_core.solvers.operator import LinearOperator, operator_of
 from nnmath_core.typing import Array
@@ -134,8 +135,10 @@ def cg(
     *Negative curvature.* ``p'Ap <= 0`` ends a system at once: its solution is that of the step before, and
     ``direction`` is p. A Newton method uses both.
 
-    On the host the steps run in C without the GIL; on a device vectors stay there, and every sixteen steps it is looked
-    whether all systems have ended. How fast: after m steps the error has fallen, in the norm of A, at least by
+    On the host the steps run in C without the GIL. On a device vectors and numbers stay there: a step is its products
+    and three kernels (four with ``M``), makes no array and waits for nothing. Every sixteen steps, with ``callback``
+    each time, the numbers are copied to the host, to see whether all systems have ended; one that has does not move in
+    the steps that are too many. How fast: after m steps the error has fallen, in the norm of A, at least by
     ``2 ((sqrt(c) - 1) / (sqrt(c) + 1))**m`` for the condition number c (of M A).
 
     References
@@ -213,7 +216,9 @@ def _like(op: LinearOperator, name: str, given: Any, shape: tuple[int, ...] | No
     if device_of(x) != op.device:
         advice = f'Nothing is moved in silence: `nm.to_device({name}, "{op.device}")`.'
         raise DeviceError(sentence("cg", name, f"on {op.device}", str(device_of(x)), advice))
-    if not bool(backend_for(op.device).xp.isfinite(x).all()):
+    with backend_for(op.device).scope():
+        finite = bool(backend_for(op.device).xp.isfinite(x).all())
+    if not finite:
         raise DomainError(sentence("cg", name, "finite", "infinity or NaN"))
     return x
 
@@ -431,50 +436,57 @@ class _Steps(_State):
 
 
 class _DeviceSteps(_State):
-    """On any device, in the arrays' namespace: systems that have ended are masked, and nothing is read in a step."""
+    """On a device, by kernels: row i of the arrays is system i, and one that has ended stays as it is."""
 
     def __init__(
         self, op: Any, inverse: Any, b: Array, start: Any, rtol: float, atol: float
     ) -> None:
         super().__init__(b.shape[1])
-        self.op, self.inverse, self.b, self.count = op, inverse, b, 0
-        self.backend = backend_for(op.device)
-        xp = self.backend.xp
+        self.op, self.multiply = op, DeviceProduct("cg", op)
+        self.inverse = None if inverse is None else DeviceProduct("cg", inverse)
+        self.backend: Any = self.multiply.backend
+        xp, n = self.backend.xp, b.shape[0]
+        self.piece = piece_of(n)
+        pieces = -(-n // self.piece)
         with self.backend.scope():
-            self.x = xp.zeros_like(b) if start is None else start.copy()
-            self.r = b.copy() if start is None else b - self.times(self.x)
-            self.goal = xp.maximum(rtol * self.lengths(b), atol)
-            self.goals = self.host(self.goal)
-            self.left = xp.zeros(self.k, int)  # steps of each system
-            self.code = xp.zeros(self.k, int)
-            self.least = xp.full(self.k, xp.inf)
-            self.p, self.rz = xp.zeros_like(b), xp.zeros(self.k)
-            self.begin(xp.ones(self.k, bool))
-
-    def host(self, x: Any) -> Array:
-        return np.asarray(to_device(x, CPU))
-
-    def times(self, x: Any) -> Any:
-        self.count += x.shape[1]
-        return self.op @ x
-
-    def lengths(self, x: Any) -> Any:
-        xp = self.backend.xp
-        return xp.sqrt(xp.sum(x.astype(float, copy=False) ** 2, axis=0))
+            self.b = xp.array(b.T, order="C", copy=True)  # (k, n)
+            self.r, self.q, self.p = self.b.copy(), xp.empty_like(self.b), xp.zeros_like(self.b)
+            self.x = xp.zeros_like(self.b)
+            if start is not None:
+                self.x[...] = start.T
+                self.r -= self.multiply.into(self.x, self.q)
+            self.z = self.r if inverse is None else xp.empty_like(self.b)
+            self.sums, self.squares = xp.empty((2, self.k, pieces)), xp.empty((self.k, pieces))
+            self.products_rz = xp.empty((2, self.k, pieces))
+            goals = xp.maximum(rtol * xp.sqrt(self.dots(self.b, self.b)), atol)
+            self.goals_there, self.goals = goals, on_host(goals)
+            # of each system r'z, the least curvature, the length of r, how it ended, its steps
+            self.numbers = np.tile([0.0, np.inf, 0.0, RUNNING, 0.0], (self.k, 1))
+            self.now, self.then = xp.empty((self.k, 5)), xp.empty((self.k, 5))
+            self.begin(np.ones(self.k, bool))
 
     def dots(self, x: Any, y: Any) -> Any:
-        return self.backend.xp.sum(x.astype(float, copy=False) * y, axis=0)
+        return self.backend.xp.sum(x.astype(float, copy=False) * y, axis=1)
 
-    def begin(self, chosen: Any) -> None:
+    def begin(self, chosen: Array) -> None:
+        """Begin these systems, from their residuals; those that are solved already end at once."""
         xp = self.backend.xp
-        z = self.r if self.inverse is None else self.inverse @ self.r
-        size = self.lengths(self.r)
-        self.code = xp.where(chosen, xp.where(size <= self.goal, CONVERGED, RUNNING), self.code)
-        self.p = xp.where(chosen, z, self.p)
-        self.rz = xp.where(chosen, self.dots(self.r, z), self.rz)
-        self.code = xp.where((self.code == RUNNING) & ~(self.rz > 0), PRECONDITIONER, self.code)
-        self.size = size
+        z = self.r if self.inverse is None else self.inverse.into(self.r, self.z)
+        squares, rz = on_host(xp.stack([self.dots(self.r, self.r), self.dots(self.r, z)]))
+        sizes = np.sqrt(squares)
+        codes = np.where(sizes <= self.goals, CONVERGED, np.where(rz > 0, RUNNING, PRECONDITIONER))
+        for column, new in ((0, rz), (2, sizes), (3, codes)):
+            self.numbers[chosen, column] = new[chosen]
+        mask = to_device(chosen[:, None], self.op.device)
+        self.p = xp.where(mask, z, self.p)
+        self.now[...] = to_device(self.numbers, self.op.device)
         self.note()
+
+    def note(self) -> None:
+        """Copy the numbers of the systems to the host."""
+        self.numbers = on_host(self.now).copy()
+        self.codes, self.counts = (self.numbers[:, i].astype(np.int64) for i in (3, 4))
+        self.curvatures, self.residuals = self.numbers[:, 1], self.numbers[:, 2]
 
     def at_once(self, maxiter: int) -> int:
         return AT_ONCE
@@ -483,59 +495,64 @@ class _DeviceSteps(_State):
         return bool((self.codes == RUNNING).any())
 
     def advance(self, steps: int) -> None:
-        xp = self.backend.xp
-        with self.backend.scope():
-            for _ in range(steps):
-                on = self.code == RUNNING
-                q = self.times(self.p)
-                pq, pp = self.dots(self.p, q), self.dots(self.p, self.p)
-                curvature = pq / xp.where(pp > 0, pp, 1.0)
-                self.least = xp.where(on, xp.minimum(self.least, curvature), self.least)
-                finite = xp.isfinite(pq)
-                self.code = xp.where(
-                    on & ~finite, BROKEN, xp.where(on & (pq <= 0), BENT, self.code)
-                )
-                on = self.code == RUNNING
-                scale = xp.where(on, self.rz / xp.where(on, pq, 1.0), 0.0).astype(self.b.dtype)
-                self.x = xp.where(on, self.x + scale * self.p, self.x)
-                self.r = xp.where(on, self.r - scale * q, self.r)
-                self.left = self.left + on
-                size = self.lengths(self.r)
-                self.size = xp.where(on, size, self.size)
-                self.code = xp.where(on & ~xp.isfinite(size), BROKEN, self.code)
-                self.code = xp.where(on & (size <= self.goal), CONVERGED, self.code)
-                z = self.r if self.inverse is None else self.inverse @ self.r
-                rz = self.dots(self.r, z)
-                on = self.code == RUNNING
-                self.code = xp.where(on & ~(rz > 0), PRECONDITIONER, self.code)
-                ratio = xp.where(on, rz / xp.where(on, self.rz, 1.0), 0.0).astype(self.b.dtype)
-                self.p = xp.where(on, z + ratio * self.p, self.p)
-                self.rz = xp.where(on, rz, self.rz)
-            self.steps += steps
+        try:
+            with self.backend.scope():
+                for _ in range(steps):
+                    self.step()
+        finally:
+            most = int(self.counts.max(initial=0))
             self.note()
+            self.steps += (
+                steps if self.running() else max(int(self.counts.max(initial=0)) - most, 1)
+            )
 
-    def note(self) -> None:
-        self.codes, self.counts = self.host(self.code), self.host(self.left)
-        self.curvatures, self.residuals = self.host(self.least), self.host(self.size)
+    def step(self) -> None:
+        """Queue one step of all systems that run."""
+        launch, (k, n) = self.multiply.launch, self.x.shape
+        x, r, p, piece = self.x, self.r, self.p, self.piece
+        q = self.multiply.into(p, self.q)
+        launch("row_products", k * n, p, q, self.sums, n, piece)
+        launch("cg_move", k * n, x, r, p, q, self.sums, self.squares, self.now, self.then, n, piece)
+        z, rz = r, self.squares
+        if self.inverse is not None:
+            z, rz = self.inverse.into(r, self.z), self.products_rz
+            launch("row_products", k * n, r, z, rz, n, piece)
+        launch(
+            "cg_turn",
+            k * n,
+            p,
+            z,
+            self.squares,
+            rz,
+            self.goals_there,
+            self.then,
+            self.now,
+            n,
+            piece,
+        )
 
     def restart(self, chosen: Array) -> None:
         xp = self.backend.xp
         with self.backend.scope():
-            mask = to_device(chosen, self.op.device)
-            self.r = xp.where(mask, self.b - self.times(self.x), self.r)
-            self.begin(mask)
+            mask = to_device(chosen[:, None], self.op.device)
+            rest = self.b - self.multiply.into(self.x, self.q)
+            self.r[...] = xp.where(mask, rest, self.r)
+            self.begin(chosen)
 
     def solutions(self) -> Any:
-        return self.x
+        with self.backend.scope():
+            return self.x.T.copy()
 
     def directions(self, chosen: Array) -> Any:
-        return self.p * to_device(chosen, self.op.device)
+        with self.backend.scope():
+            return (self.p * to_device(chosen[:, None], self.op.device)).T
 
     def true_residuals(self) -> Array:
-        if not self.k or not self.b.shape[0]:
+        if not self.k or not self.b.shape[1]:
             return np.zeros(self.k)
         with self.backend.scope():
-            return self.host(self.lengths(self.b - self.times(self.x)))
+            rest = self.b - self.multiply.into(self.x, self.q)
+            return on_host(self.backend.xp.sqrt(self.dots(rest, rest)))
 
     def products(self) -> int:
-        return self.count
+        return int(self.multiply.count)

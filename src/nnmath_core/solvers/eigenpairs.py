@@ -20,7 +20,7 @@ class Eigenpairs:
     value : array, shape (k,)
         Eigenvalues in ascending order, in the operator's dtype.
     vectors : array, shape (n, k)
-        Orthonormal columns, on the host, in the operator's dtype.
+        Orthonormal columns, on the operator's device, in its dtype.
     residual : array, shape (k,)
         ``|A v - value v|``, from products. Some eigenvalue lies within it of the value.
     bound : array, shape (k,)

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.linalg import eigh_tridiagonal
 
-from nnmath_core._ext import _iterations
 from nnmath_core.checks import (
     require_in,
     require_positive_int,
@@ -19,12 +18,8 @@ from nnmath_core.checks import (
 )
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError, ShapeError
 from nnmath_core.solvers.eigenpairs import Eigenpairs, kato_temple
-from nnmath_core.solvers.iteration import (
-    Progress,
-    product_of,
-    require_progress,
-    require_symmetric,
-)
+from nnmath_core.solvers.iteration import Progress, require_progress, require_symmetric
+from nnmath_core.solvers.krylov import krylov_of
 from nnmath_core.solvers.operator import LinearOperator, operator_of
 from nnmath_core.typing import Array, Rng
 
@@ -34,7 +29,6 @@ ENDS = ("LA", "SA", "LM", "BE")
 RISK = 1e-3  # that the interval of the eigenvalues not listed is wrong
 RESOLUTION = 1e-3  # of a confirming run, relative to the width of the spectrum that it sees
 LEAST = 40  # its steps at least: fewer say next to nothing of what is not found
-COLUMNS = 64  # of a block product
 
 
 def lanczos(
@@ -122,7 +116,9 @@ def lanczos(
     restarted method (`scipy.sparse.linalg.eigsh`) has few vectors and many products, this one has
     few products, which are what costs on a network. The steps run in C without the GIL, on
     `nm.threads` threads; products too, where the operator is a matrix, a Plan or a `HessianOperator`
-    on the host. The vectors are on the host; a device operator receives and returns one a step.
+    on the host. On a device basis and vectors stay there: a step is its product and five kernels, with Gram-Schmidt
+    always twice, and waits for nothing; T is copied to the host where its eigenvalues are looked at, after every five
+    steps or a twelfth of those done, whichever is more. So many steps at most are done past a breakdown.
 
     References
     ----------
@@ -215,13 +211,13 @@ class _Search:
         self.count = max(high, low) if which == "LM" else high + low
         self.n, self.max_steps, self.tol, self.rng = op.shape[0], max_steps, tol, rng
         self.eps = float(np.finfo(op.dtype).eps)
-        self.multiply = product_of("lanczos", op)
+        self.space = krylov_of("lanczos", op)
+        self.multiply: Any = self.space.multiply
         self.steps = self.runs = self.locked = 0
         self.looks = 0  # at Ritz values of confirming runs: chances to stop too early
         self.values = self.residuals = np.zeros(0)
         self.complete = False
         self.others = (-math.inf, math.inf)
-        self.basis = np.empty((0, self.n), op.dtype)
         self.alpha, self.beta = np.empty(max_steps), np.empty(max_steps)
         self.done = np.zeros(1, np.int64)
         self.facts = np.zeros(2)  # the largest |A v|, and coefficients that symmetry makes zero
@@ -268,9 +264,7 @@ class _Search:
         self.done[0] = 0
         self.forget_ritz()
         for _ in range(3):
-            w = self.rng.standard_normal(self.n).astype(self.op.dtype)
-            if _iterations.orthonormalise(self.basis, self.locked, w, self.coefficients):
-                self.basis[self.locked] = w
+            if self.space.start(self.locked, self.rng.standard_normal(self.n)):
                 return True
         return False
 
@@ -285,16 +279,8 @@ class _Search:
             self.room(self.locked + stop + 1)
             before = int(self.done[0])
             try:
-                closed = _iterations.lanczos(
-                    self.multiply,
-                    self.basis,
-                    self.locked,
-                    stop,
-                    self.alpha,
-                    self.beta,
-                    self.done,
-                    self.facts,
-                    breakdown,
+                closed = self.space.run(
+                    self.locked, stop, self.alpha, self.beta, self.done, self.facts, breakdown
                 )
             finally:
                 self.steps += int(self.done[0]) - before
@@ -436,29 +422,20 @@ class _Search:
     # -------------------------------------------------------------------------- basis
 
     def room(self, rows: int) -> None:
-        """Make the basis at least ``rows`` high, half as high again up to what can ever be needed.
-
-        In place: the system moves pages of large arrays, and copies nothing.
-        """
-        if rows > len(self.basis):
-            most = max(rows, min(self.n + 1, self.locked + self.max_steps + 1))
-            enough = min(max(rows, len(self.basis) + len(self.basis) // 2, 32), most)
-            self.basis.resize((enough, self.n), refcheck=False)
-            self.coefficients = np.empty(enough, self.op.dtype)
+        """Make the basis at least ``rows`` high, and no higher than what can ever be needed."""
+        self.space.room(rows, min(self.n + 1, self.locked + self.max_steps + 1))
 
     def lock(self, chosen: Array) -> None:
-        """Turn Ritz vectors of the run into rows of the finished part, in place, column by column."""
+        """Turn Ritz vectors of the run into rows of the finished part."""
         theta, s, error = self.ritz
-        m, p = int(self.done[0]), len(chosen)
+        p = len(chosen)
         if not self.locked:
             self.first_leak = float(self.facts[1])
         turn = np.ascontiguousarray(s[:, chosen].T).astype(self.op.dtype)  # (p, m)
         first = self.locked
         self.done[0] = 0  # an interrupt must not find half of a run
         self.forget_ritz()
-        for start in range(0, self.n, 4096):
-            columns = slice(start, start + 4096)
-            self.basis[first : first + p, columns] = turn @ self.basis[first : first + m, columns]
+        self.space.turn(first, turn)
         self.values = np.concatenate([self.values, theta[chosen]])
         self.residuals = np.concatenate([self.residuals, error[chosen]])
         self.locked += p
@@ -472,21 +449,18 @@ class _Search:
         found = self.wanted()
         theta, error = self.candidate_values(), self.candidate_residuals()
         found = found[np.argsort(theta[found], kind="stable")]
-        rows = np.empty((len(found), self.n), self.op.dtype)
         old = found < self.locked
-        rows[old] = self.basis[found[old]]
-        if not old.all():
-            s = self.ritz[1][:, found[~old] - self.locked].astype(self.op.dtype)
-            rows[~old] = s.T @ self.basis[self.locked : self.locked + len(s)]
+        s = self.ritz[1][:, found[~old] - self.locked].T.astype(self.op.dtype)
+        rows = self.space.combined(s, self.locked, old, found[old])
         value, residual = theta[found], error[found]
         if not interrupted and len(found):
-            value, residual, rows = self.measured(rows)
+            value, residual, rows = self.space.measured(rows)
         norm = max(self.norm, float(np.abs(value).max(initial=0)))
         converged = residual <= self.tol * norm
         kato = kato_temple(value, residual, np.delete(theta, found), np.delete(error, found))
         return Eigenpairs(
             value=value.astype(self.op.dtype),
-            vectors=np.ascontiguousarray(rows.T),
+            vectors=self.space.columns(rows),
             residual=residual,
             bound=residual + self.rounding(norm),
             kato_temple=kato,
@@ -511,22 +485,6 @@ class _Search:
         """
         leak = self.first_leak if self.locked else float(self.facts[1])
         return max(8 * self.eps * norm, math.sqrt(self.n) * leak)
-
-    def measured(self, vectors: Array) -> tuple[Array, Array, Array]:
-        """Return values, residuals and vectors that are best in the span of orthonormal rows (k, n).
-
-        The pairs of one run are already so; those of several runs are coupled by their residuals.
-        Sums are in double, products in the operator's dtype.
-        """
-        wide = vectors.astype(float)
-        images = np.empty_like(wide)
-        for start in range(0, len(wide), COLUMNS):
-            images[start : start + COLUMNS] = self.multiply(vectors[start : start + COLUMNS])
-        small = wide @ images.T
-        value, turn = eigh((small + small.T) / 2, wide @ wide.T)
-        wide, images = turn.T @ wide, turn.T @ images
-        images -= wide * value[:, None]
-        return value, np.linalg.norm(images, axis=1), wide.astype(self.op.dtype)
 
     def verdict(self, converged: Array, residual: Array, norm: float, interrupted: bool) -> str:
         parts = [f"interrupted after {self.steps} steps"] if interrupted else []

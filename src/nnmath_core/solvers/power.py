@@ -19,6 +19,8 @@ from nnmath_core.checks import (
 )
 from nnmath_core.device import CPU, backend_for, device_of, to_device
 from nnmath_core.errors import ConvergenceError, DeviceError, DomainError, DtypeError, ShapeError
+from nnmath_core.solvers.device_powers import DeviceNormalPowers, DevicePowers
+from nnmath_core.solvers.device_product import DeviceProduct
 from nnmath_core.solvers.iteration import (
     Progress,
     lengths,
@@ -167,8 +169,10 @@ def power_iteration(
     signs shares the largest magnitude the vector does not converge, and the residual shows it. `lanczos` needs far
     fewer products for the same accuracy. After m steps from a random start the square of ``|A v|`` falls short of the
     largest by more than the fraction x with a probability of at most ``0.824 sqrt(n) (1 - x)**(m + 1/2)`` for each two
-    steps (Kuczynski and Wozniakowski); ``upper`` follows from it. On the host the steps run in C without the GIL; on a
-    device vectors stay there, and without a tolerance nothing is read before the end.
+    steps (Kuczynski and Wozniakowski); ``upper`` follows from it. On the host the steps run in C without the GIL. On a
+    device vectors and numbers stay there: a step is its product and two kernels (three with a tolerance), makes no
+    array and waits for nothing. With a tolerance it is looked every twenty steps whether it is reached; the vector does
+    not move in the steps that are too many. Without one nothing is read before the end.
 
     References
     ----------
@@ -198,7 +202,8 @@ def power_iteration(
     w = state.multiply(v)
     theta, size = state.dot(v, w), state.length(w)
     _require_finite(who, size)
-    residual = state.length(w - np.asarray(theta).astype(op.dtype).item() * v)
+    with backend_for(op.device).scope():
+        residual = state.length(w - np.asarray(theta).astype(op.dtype).item() * v)
     upper = _upper(size, op.shape[0], state.steps // 2, start is None, op)
     found = Dominant(
         value=theta,
@@ -264,7 +269,8 @@ def spectral_norm(
 
     Notes
     -----
-    A dense matrix on the host is read once a step: its rows serve ``A v`` and ``A^T`` of it while they are in cache.
+    A dense matrix on the host is read once a step: its rows serve ``A v`` and ``A^T`` of it while they are in cache. On
+    a device a step is two products and the kernels of `power_iteration`, and a tolerance is looked at as there.
     The error of the square of the value falls by the square of the ratio of the second singular value to the first; the
     upper bound is that of `power_iteration` for ``A^T A``. Eigenvalues of the operator ``A.T A`` by `lanczos` need far
     fewer products for the same accuracy.
@@ -341,7 +347,8 @@ def _checked(
         size = float((begin.astype(float, copy=False) ** 2).sum()) ** 0.5
     if not 0 < size < math.inf:
         raise DomainError(sentence(who, "start", "finite and not zero", f"length {size}"))
-    return op, steps, tol, begin / np.asarray(size).astype(op.dtype).item()
+    with backend_for(op.device).scope():
+        return op, steps, tol, begin / np.asarray(size).astype(op.dtype).item()
 
 
 def _interrupted(
@@ -446,50 +453,10 @@ class _HostPowers:
         return float(lengths(x))
 
 
-class _DevicePowers:
-    """The same on any device, in the arrays' namespace; without a tolerance nothing is read in a step."""
-
-    def __init__(self, times: Callable[[Any], Any], op: LinearOperator, begin: Array) -> None:
-        self.times, self.backend, self.vector = times, backend_for(op.device), begin
-        self.steps = self.count = 0
-
-    def advance(self, steps: int, tol: float, tell: Progress) -> None:
-        xp = self.backend.xp
-        with self.backend.scope():
-            while self.steps < steps:
-                v = self.vector
-                w = self.multiply(v)
-                wide = w.astype(float, copy=False)
-                size = xp.sqrt(xp.sum(wide * wide))
-                if tol:
-                    rest = wide - xp.sum(v * wide) * v
-                    if not float(xp.sqrt(xp.sum(rest * rest))) > tol * float(size):
-                        break
-                # a zero stays one: A v = 0 is found at the end
-                self.vector = xp.where(size > 0, wide / xp.where(size > 0, size, 1.0), v).astype(
-                    w.dtype
-                )
-                self.steps += 1
-                tell(self.steps, self.steps)
-
-    def multiply(self, x: Any) -> Any:
-        self.count += 1
-        with self.backend.scope():
-            return self.times(x)
-
-    def dot(self, x: Any, y: Any) -> float:
-        with self.backend.scope():
-            return float((x.astype(float, copy=False) * y).sum())
-
-    def length(self, x: Any) -> float:
-        with self.backend.scope():
-            return math.sqrt(float((x.astype(float, copy=False) ** 2).sum()))
-
-
 def _powers(who: str, op: LinearOperator, begin: Array) -> Any:
     if op.device == CPU:
         return _HostPowers(product_of(who, op), begin)
-    return _DevicePowers(lambda x: op @ x, op, begin)
+    return DevicePowers(DeviceProduct(who, op).into, op, begin)
 
 
 class _NormalPowers:
@@ -554,36 +521,5 @@ class _NormalPowers:
         return value, left, unit, float(lengths(rest))
 
 
-class _DeviceNormalPowers:
-    """Powers of A^T A on any device."""
-
-    def __init__(self, op: LinearOperator, begin: Array) -> None:
-        self.op = op
-        self.state = _DevicePowers(lambda x: op.rmatvec(op @ x), op, begin)
-
-    @property
-    def steps(self) -> int:
-        return self.state.steps
-
-    @property
-    def count(self) -> int:
-        return 2 * self.state.count
-
-    def advance(self, steps: int, tol: float, tell: Progress) -> None:
-        self.state.advance(steps, tol, tell)
-
-    def triplet(self) -> tuple[float, Any, Any, float]:
-        v = self.state.vector
-        half = self.op @ v
-        self.state.count += 1
-        size = self.state.length(half)
-        if not size > 0 or not math.isfinite(size):
-            return size, half, v, 0.0
-        with self.state.backend.scope():
-            left = (half / size).astype(v.dtype)
-            rest = self.op.rmatvec(left) - size * v
-        return size, left, v, self.state.length(rest)
-
-
 def _normal_powers(who: str, op: LinearOperator, begin: Array) -> Any:
-    return _NormalPowers(who, op, begin) if op.device == CPU else _DeviceNormalPowers(op, begin)
+    return _NormalPowers(who, op, begin) if op.device == CPU else DeviceNormalPowers(who, op, begin)

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import stdtrit
 
-from nnmath_core._ext import _iterations
 from nnmath_core.checks import (
     require_callable,
     require_positive_int,
@@ -19,19 +18,17 @@ from nnmath_core.checks import (
     require_rng,
     sentence,
 )
+from nnmath_core.device import CPU, to_device
 from nnmath_core.errors import DomainError, ShapeError
-from nnmath_core.solvers.iteration import (
-    Progress,
-    product_of,
-    require_progress,
-    require_symmetric,
-)
+from nnmath_core.solvers.iteration import Progress, require_progress, require_symmetric
+from nnmath_core.solvers.krylov import FIELDS, DeviceKrylov, HostKrylov, not_finite
 from nnmath_core.solvers.operator import LinearOperator, operator_of
 from nnmath_core.typing import Array, Rng
 
 __all__ = ["SpectralDensity", "SpectralQuadrature", "TraceEstimate", "slq"]
 
 AT_ONCE = 10  # steps between two reports of progress
+BYTES = 1 << 30  # of the bases of random vectors that a device takes side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,9 +334,11 @@ def slq(
     then no few steps tell by how much they are wrong, and the record says that it has not settled. Basis
     vectors are orthogonalised in full, so that no ghost copies carry weights.
 
-    Cost: ``probes * steps`` products, and ``steps + 1`` vectors of memory, on the host. The steps are those of
-    `lanczos`, in C without the GIL. In float32 nodes are right to about ``1e-6`` of the norm: eigenvalues closer to 0
-    than that are noise, and so is their logarithm.
+    Cost: ``probes * steps`` products, and ``steps + 1`` vectors of memory. The steps are those of `lanczos`, in C
+    without the GIL. On a device random vectors are taken side by side, as many as have bases of 1 GiB together: their
+    products are blocks, and the numbers of their rules come to the host once, after the last step. So Ctrl-C leaves
+    those of the blocks that were finished. In float32 nodes are right to about ``1e-6`` of the norm: eigenvalues closer
+    to 0 than that are noise, and so is their logarithm.
 
     References
     ----------
@@ -362,26 +361,26 @@ def slq(
     steps = min(require_positive_int("slq", "steps", steps), n)
     generator = require_rng("slq", rng)
     require_progress("slq", progress)
-    multiply = product_of("slq", op)
     nodes, weights = np.zeros((probes, steps)), np.zeros((probes, steps))
     quarter = max(1, steps // 4)
     fewer = [max(1, steps - quarter), max(1, steps - 2 * quarter)]
     short = [(np.zeros((probes, steps)), np.zeros((probes, steps))) for _ in fewer]
     finished, interrupted, closed = 0, False, 0
+    kind: Any = _Rules if op.device == CPU else _DeviceRules
     with Progress(progress, probes, "slq", "vector") as tell:
+        work = kind(op, steps, probes, generator, tell)
         try:
             if not op.symmetric:
-                require_symmetric("slq", op, multiply, generator)
-            work = _Rules(op, multiply, steps, generator, tell)
+                require_symmetric("slq", op, work.space.multiply, generator)
             while finished < probes:
-                alpha, beta = work.run(finished)
-                m = len(alpha)
-                closed += m < steps or m == n
-                nodes[finished], weights[finished] = _rule(alpha, beta, steps)
-                for (theta, w), few in zip(short, fewer, strict=True):
-                    k = m if m < steps or m == n else few  # a closed space is exact
-                    theta[finished], w[finished] = _rule(alpha[:k], beta[: k - 1], steps)
-                finished += 1
+                for alpha, beta in work.run(finished):
+                    m = len(alpha)
+                    closed += m < steps or m == n
+                    nodes[finished], weights[finished] = _rule(alpha, beta, steps)
+                    for (theta, w), few in zip(short, fewer, strict=True):
+                        k = m if m < steps or m == n else few  # a closed space is exact
+                        theta[finished], w[finished] = _rule(alpha[:k], beta[: k - 1], steps)
+                    finished += 1
                 tell(work.steps, finished)
         except KeyboardInterrupt:
             interrupted = True
@@ -394,7 +393,7 @@ def slq(
         weights=weights[:finished],
         short=tuple((theta[:finished], w[:finished]) for theta, w in short),  # type: ignore[arg-type]
         n=n,
-        products=int(multiply.count),
+        products=int(work.space.multiply.count),
         interrupted=interrupted,
         verdict="; ".join(words),
     )
@@ -416,52 +415,92 @@ def _rule(alpha: Array, beta: Array, width: int) -> tuple[Array, Array]:
 
 
 class _Rules:
-    """Lanczos runs over one basis."""
+    """Lanczos runs over one basis, one after another."""
 
     def __init__(
-        self,
-        op: LinearOperator,
-        multiply: Any,
-        steps: int,
-        rng: np.random.Generator,
-        tell: Progress,
+        self, op: LinearOperator, steps: int, probes: int, rng: np.random.Generator, tell: Progress
     ) -> None:
-        self.op, self.multiply, self.most, self.rng, self.tell = op, multiply, steps, rng, tell
+        self.most, self.probes, self.rng, self.tell = steps, probes, rng, tell
         self.n, self.steps = op.shape[0], 0
-        self.basis = np.empty((steps + 1, self.n), op.dtype)
-        self.alpha, self.beta = np.empty(steps), np.empty(steps)
         self.eps = float(np.finfo(op.dtype).eps)
+        self.space: Any = self.made(op)
 
-    def run(self, finished: int) -> tuple[Array, Array]:
-        """Return the entries of T from one random vector."""
-        signs = self.rng.integers(0, 2, self.n) * 2.0 - 1.0
-        self.basis[0] = signs / math.sqrt(self.n)
+    def made(self, op: LinearOperator) -> Any:
+        """Return the basis."""
+        space = HostKrylov("slq", op)
+        space.room(self.most + 1, self.most + 1)
+        return space
+
+    def start(self) -> Array:
+        """Return the next random vector, of length 1."""
+        signs: Array = self.rng.integers(0, 2, self.n) * 2.0 - 1.0
+        return signs / math.sqrt(self.n)
+
+    def run(self, finished: int) -> list[tuple[Array, Array]]:
+        """Return the entries of T from the next random vector."""
+        self.space.basis[0] = self.start()
+        alpha, beta = np.empty(self.most), np.empty(self.most)
         done, facts, closed = np.zeros(1, np.int64), np.zeros(2), False
         at_once = AT_ONCE if self.tell.wanted else self.most
         while done[0] < self.most and not closed:
             before = int(done[0])
             stop = min(before + at_once, self.most)
             try:
-                closed = _iterations.lanczos(
-                    self.multiply,
-                    self.basis,
-                    0,
-                    stop,
-                    self.alpha,
-                    self.beta,
-                    done,
-                    facts,
-                    8 * self.eps,
-                )
+                closed = self.space.run(0, stop, alpha, beta, done, facts, 8 * self.eps)
             finally:
                 self.steps += int(done[0]) - before
             self.tell(self.steps, finished)
-        allowed = 100 * self.eps**0.5 * facts[0]
-        if facts[1] > allowed:
+        self.require_small_leak(float(facts[0]), float(facts[1]))
+        m = int(done[0])
+        return [(alpha[:m], beta[: m - 1])]
+
+    def require_small_leak(self, size: float, leak: float) -> None:
+        """A symmetric A leaves no component on earlier vectors but rounding."""
+        if leak > 100 * self.eps**0.5 * size:
             raise DomainError(
                 "slq: `A` must be symmetric and give the same product each time; a product had a component of "
-                f"{facts[1] / facts[0]:.1e} of its length where symmetry allows none. Does the operator draw random "
+                f"{leak / size:.1e} of its length where symmetry allows none. Does the operator draw random "
                 "numbers?"
             )
-        m = int(done[0])
-        return self.alpha[:m].copy(), self.beta[: m - 1].copy()
+
+
+class _DeviceRules(_Rules):
+    """Runs side by side on a device."""
+
+    space: DeviceKrylov
+
+    def made(self, op: LinearOperator) -> DeviceKrylov:
+        each = (self.most + 1) * self.n * op.dtype.itemsize
+        blocks = -(-self.probes // max(1, BYTES // each))
+        space = DeviceKrylov("slq", op, -(-self.probes // blocks))
+        space.room(self.most + 1, self.most + 1)
+        return space
+
+    def run(self, finished: int) -> list[tuple[Array, Array]]:
+        """Return the entries of T from the next random vectors, of which the last block may have some too many."""
+        space = self.space
+        some = min(space.runs, self.probes - finished)
+        vectors = np.zeros((space.runs, self.n), space.op.dtype)  # those of no use stay zero
+        for row in vectors[:some]:
+            row[...] = self.start()
+        with space.backend.scope():
+            space.begin(0, to_device(vectors, space.op.device))
+        breakdown = 8 * self.eps
+        for j in range(self.most):
+            space.step(0, j, 0.0, breakdown)
+            self.steps += some
+            if self.tell.wanted and (j + 1) % AT_ONCE == 0:
+                self.tell(self.steps, finished)
+        found = space.read(0, self.most).reshape(self.most, space.runs, FIELDS)
+        return [self.entries(found[:, i]) for i in range(some)]
+
+    def entries(self, record: Array) -> tuple[Array, Array]:
+        """Return the entries of T from the record (steps, 4) of a run, up to where it closed."""
+        alpha, beta, top, leak = record.T
+        ends = np.flatnonzero(~(beta > 8 * self.eps * top))
+        m = int(ends[0]) + 1 if len(ends) else self.most
+        bad = np.flatnonzero(~np.isfinite(top[:m]))
+        if len(bad):
+            raise not_finite("slq", int(bad[0]) + 1)
+        self.require_small_leak(float(top[m - 1]), float(leak[m - 1]))
+        return alpha[:m].copy(), beta[: m - 1].copy()

@@ -65,7 +65,7 @@ def surface_record(
     slope = line.lowest(-gradient, 2.0 / top if top > 0 else 1.0) if norm > 0 else (0.0, loss)
     bent = None
     if bottom + float(found.bound[0]) < 0:
-        bent = line.lowest_both_ways(found.vectors[:, 0])
+        bent = line.lowest_both_ways(to_device(found.vectors[:, 0], "cpu"))
     rest = found.others[0] if not math.isnan(found.others[0]) else math.inf
     kind, words = verdict(loss, slope[1], bottom, float(found.bound[0]), rest)
     return {
