@@ -92,8 +92,8 @@ class HessianOperator(LinearOperator):
     reuses the forward pass, at the price of keeping its intermediate values. On the host the first
     product turns what is left into a Plan in C (`nm.compile`; about 10 milliseconds for a few
     dozen operations), which all later ones run, of `A @ x` as of the iterations in `nm.solvers`:
-    without the GIL, on `nm.threads` threads, a block vector by vector. On a device products
-    run by definition, and a block at once (`nm.vmap`). The vector's dtype is the common one of the
+    without the GIL, on `nm.threads` threads, a block vector by vector. On a device a product is what
+    `nm.compile` makes of it there, and a block goes at once (`nm.vmap`). The vector's dtype is the common one of the
     parameters. At a kink (``relu`` at 0) the derivative is that of the special-point table. The
     arrays are captured: changing them afterwards does not change the operator.
 
@@ -153,16 +153,19 @@ class HessianOperator(LinearOperator):
         return Y.T
 
     def _by_definition(self, X: Array) -> Array:
-        """Return the product on any device, without a Plan."""
+        """Return the product without a Plan of the host; on a device what is compiled for it, a block at once."""
         xp = backend_of(X).xp
-        columns, parts, matvec = X.shape[1], [], self._linear.matvec
+        columns, parts = X.shape[1], []
+        one, several = self._linear.matvec, self._linear.block
+        if self.device != CPU:
+            one, several = self._linear.compiled()
         step = min(self._columns(), columns)
         for start in range(0, columns, max(step, 1)):
             block = X[:, start : start + step]
             if block.shape[1] == 1:
-                parts.append(matvec(block[:, 0])[:, None])
+                parts.append(one(block[:, 0])[:, None])
             else:
-                parts.append(vmap(matvec, in_axes=1, out_axes=1)(block))
+                parts.append(several(block))
         if not parts:
             return xp.empty(X.shape, self.dtype)  # type: ignore[no-any-return]
         Y = parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=1)
@@ -209,6 +212,17 @@ class _Linear:
         self.size, self.dtype = flat.size, flat.dtype
         self.plan: Any = None
         self.in_c = False
+        self.on_device: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+
+    def block(self, X: Array) -> Any:
+        """Return the products with the columns of X, at once."""
+        return vmap(self.matvec, in_axes=1, out_axes=1)(X)
+
+    def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return the function of a vector, and that of columns, as `nnmath_core.compile` makes them for a device."""
+        if self.on_device is None:
+            self.on_device = compile(self.matvec), compile(self.block)
+        return self.on_device
 
     def planned(self) -> Any:
         """Return the Plan, which the first call makes."""
