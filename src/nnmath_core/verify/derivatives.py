@@ -20,6 +20,7 @@ from nnmath_core.device import CPU, backend_for, device_of, to_device
 from nnmath_core.errors import DtypeError, ShapeError, TreeError
 from nnmath_core.program.compiled import Compiled
 from nnmath_core.typing import Array
+from nnmath_core.verify.on_device import DevicePoints
 from nnmath_core.verify.variables import Variables, VectorFunction
 
 
@@ -105,7 +106,10 @@ class Forward(Source):
     mode, by_rows = "fwd", False
 
     def columns(self, x: Array, directions: Iterable[Array]) -> Array:
-        """Return J d, one sweep a direction."""
+        """Return J d, one sweep a direction; on a device many at once."""
+        there = self.function.staged
+        if isinstance(there, DevicePoints) and there.wide == self.variables.wide:
+            return there.columns(x, directions)
         f, leaves = traced(self.function), self.variables.values(x)
         found = [
             raveled(jvp(f, leaves, self.variables.values(d))[1], self.function.size)

@@ -132,7 +132,10 @@ def check_grads(
     *Cost.* Up to ``entries`` of them are compared one by one at every point, with 8 to 20 evaluations
     each. Of more, a random sample of 300 a point is, and beside them random directions, as with
     ``projected=True``. The report says so. Where ``f`` can be compiled, and enough values are
-    wanted to pay for it, all of this runs in C, and of ``f`` only what a moved entry reaches.
+    wanted to pay for it, all of this runs in C, and of ``f`` only what a moved entry reaches. Where
+    the variables and the outputs are on one device, points are made there, 64 at a time go through
+    ``f`` together (`nm.vmap`) or, where that is not possible, one after another, and values are
+    copied to the host once for a block of entries and steps.
 
     *What directions can miss.* Let e be the errors of all entries, each times the size of its
     entry. A direction sees the normal number :math:`e^T d` and misses it when it is below the

@@ -10,6 +10,7 @@ import numpy as np
 from nnmath_core._ext._perturb import moves
 from nnmath_core.typing import Array
 from nnmath_core.verify.differences import LEAST, Estimate, Line, Samples, noise_of, one_by_one
+from nnmath_core.verify.on_device import DevicePoints
 from nnmath_core.verify.staged import Staged
 from nnmath_core.verify.variables import Variables
 
@@ -30,8 +31,8 @@ class Nearby:
         Relative spacing of the values.
     middle : array, shape (m,), optional
         The values at ``x``.
-    staged : Staged, optional
-        The same map by a Plan, for many points in one call.
+    staged : Staged or DevicePoints, optional
+        The same map by a Plan, or on a device, for many points in one call.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Nearby:
         x: Array,
         eps: Array | float,
         middle: Array | None = None,
-        staged: Staged | None = None,
+        staged: Staged | DevicePoints | None = None,
     ) -> None:
         self.values, self.variables, self.x, self.staged = values, variables, x, staged
         self.unit = variables.scale(x)

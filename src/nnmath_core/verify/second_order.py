@@ -25,6 +25,7 @@ from nnmath_core.verify.findings import Findings
 from nnmath_core.verify.jumps import JUMPS, jumps_explain
 from nnmath_core.verify.names import Names
 from nnmath_core.verify.nearby import Nearby
+from nnmath_core.verify.on_device import DevicePoints
 from nnmath_core.verify.variables import VectorFunction
 from nnmath_core.verify.widened import widened
 
@@ -58,6 +59,20 @@ class Hessians:
         }
         return self._entries(self.run(mode, products[mode], x, u))
 
+    def on_device(self, u: Array | None) -> DevicePoints | None:
+        """Return the gradient, or J u, at many points of a device; None on the host."""
+        there = self.function.staged
+        if not isinstance(there, DevicePoints):
+            return None
+        if u is None:
+            f, size = gradient_of(self.function, self.out, self.w), self.variables.size
+        else:
+            f, size = tangent_of(self.function, self.variables.values(u)), self.function.size
+        kept = self.kept if u is None else None
+        made = DevicePoints(self.variables, lambda *leaves: tuple(f(*leaves)), size, kept)
+        made.batched = there.batched
+        return made
+
     def run(self, name: str, f: Callable[..., Any], *vectors: Array) -> Any:
         """Return ``f`` of the leaves of these vectors; ``name`` stands for ``f``."""
         return f(*(self.variables.values(v) for v in vectors))
@@ -90,6 +105,10 @@ class InDouble(Hessians):
         self.variables = copy(narrow.variables)
         self.variables.wide = True
         self.programs: dict[str, Callable[..., Any]] = {}
+
+    def on_device(self, u: Array | None) -> DevicePoints | None:
+        """Return None: the programs run one after another."""
+        return None
 
     def run(self, name: str, f: Callable[..., Any], *vectors: Array) -> Any:
         """Return ``f`` of the leaves of these vectors, in float64."""
@@ -146,7 +165,9 @@ class _Line:
     def __init__(self, hessians: Hessians, near: Nearby, d: Array, *, forward: bool) -> None:
         self.hessians, self.near, self.d, self.forward = hessians, near, d, forward
         self.unit = near.unit
-        self.around = Nearby(self._first, hessians.variables, near.x, hessians.variables.eps)
+        there = hessians.on_device(self.unit * d if forward else None)
+        variables = hessians.variables
+        self.around = Nearby(self._first, variables, near.x, variables.eps, staged=there)
         self.around.unit = near.unit  # in float32 and in float64 the same direction
 
     def _first(self, x: Array) -> Array:

@@ -33,6 +33,7 @@ from nnmath_core.program.plan import FrozenPlan, Plan
 from nnmath_core.typing import Array
 from nnmath_core.verify.behaviour import varying
 from nnmath_core.verify.incremental import moved, pins_of
+from nnmath_core.verify.on_device import DevicePoints, device_points
 from nnmath_core.verify.variables import VectorFunction
 
 __all__ = ["Staged", "staged"]
@@ -351,9 +352,14 @@ def _of(plan: Plan) -> _Known:
     return known
 
 
-def staged(function: VectorFunction, count: int) -> Staged | None:
-    """Return a function by its Plan, or None where there is none, or ``count`` values do not pay for it."""
+def staged(function: VectorFunction, count: int) -> Staged | DevicePoints | None:
+    """Return a function by its Plan, or None where there is none, or ``count`` values do not pay for it.
+
+    A function of device arrays is evaluated there, many points between two copies.
+    """
     variables = function.variables
+    if variables.size and CPU not in variables.devices:
+        return device_points(function)
     if not variables.size or not function.size or any(place != CPU for place in variables.devices):
         return None
     values = variables.values(variables.start)
