@@ -18,6 +18,7 @@ from nnmath_core.checks import (
     require_real,
     sentence,
 )
+from nnmath_core.device import CPU, backend_of, to_device
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError
 from nnmath_core.typing import Array, Tree
 
@@ -175,7 +176,8 @@ def fista(
 
     Notes
     -----
-    A step costs two gradients. The distance to the minimum's value falls as ``2 L |w0 - w|**2 / (t + 1)**2``. The
+    A step costs two gradients; on a device two copies of a few numbers to the host, for the bound and for the residual,
+    and one for each halving. The distance to the minimum's value falls as ``2 L |w0 - w|**2 / (t + 1)**2``. The
     momentum starts afresh where it points uphill (O'Donoghue & Candes 2015), which makes the rate linear where f is
     strongly convex. A function that is not convex is better served by `proximal_gradient`.
 
@@ -221,6 +223,21 @@ def _minimise(
     if x.dtype.kind != "f":
         advice = "Convert them: `params.astype(float)`."
         raise DtypeError(sentence(who, "params", "arrays of floats", str(x.dtype), advice))
+    with backend_of(x, who=who).scope():
+        return _descent(who, f, x, unravel, penalty, s, gtol, max_steps, accelerate)
+
+
+def _descent(
+    who: str,
+    f: Callable[[Any], Any],
+    x: Array,
+    unravel: Callable[[Array], Any],
+    penalty: _Penalty,
+    s: float,
+    gtol: float | None,
+    max_steps: int,
+    accelerate: bool,
+) -> ProximalResult:
     eps = float(np.finfo(x.dtype).eps)
     evaluate = value_and_grad(lambda flat: f(unravel(flat)))
 
@@ -246,12 +263,12 @@ def _minimise(
             break
         if not accelerate and steps % 10 == 9:
             s *= 2.0
-        found = _bounded_step(evaluate, prox, v, fv, gv, s, eps)
+        found = _bounded_step(evaluate, prox, x, v, fv, gv, s, eps)
         if found is None:
             break
-        z, fz, gz, s = found
+        z, fz, gz, s, slope = found
         last, steps = s, steps + 1
-        uphill = accelerate and float(np.vdot(v - z, z - x)) > 0.0
+        uphill = accelerate and slope > 0.0
         following = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * a * a))
         ahead = (a - 1.0) / following if accelerate and not uphill else 0.0
         a = 1.0 if uphill else following
@@ -282,23 +299,40 @@ def _minimise(
 def _bounded_step(
     evaluate: Callable[[Any], Any],
     prox: Callable[[Any, float], Any],
+    x: Array,
     v: Array,
     fv: Any,
     gv: Array,
     s: float,
     eps: float,
-) -> tuple[Any, Any, Any, float] | None:
-    """A step from v, halved until f stays below the quadratic that the step minimises; None if there is none."""
+) -> tuple[Any, Any, Any, float, float] | None:
+    """A step from v, halved until f stays below the quadratic that the step minimises; None if there is none.
+
+    The last number says whether the momentum that led from x to v points uphill.
+    """
     for _ in range(_HALVINGS):
         z = prox(v - s * gv, s)
         d = z - v
         fz, gz = evaluate(z)
-        bound = float(fv) + float(np.vdot(gv, d)) + float(np.vdot(d, d)) / (2.0 * s)
+        before, after, along, square, slope = _numbers(
+            fv, fz, np.vdot(gv, d), np.vdot(d, d), np.vdot(v - z, z - x)
+        )
+        bound = before + along + square / (2.0 * s)
         # in the last digits of f the bound says nothing any more
-        if float(fz) <= bound + 8.0 * eps * max(abs(float(fv)), abs(float(fz))):
-            return z, fz, gz, s
+        if after <= bound + 8.0 * eps * max(abs(before), abs(after)):
+            return z, fz, gz, s, slope
         s *= 0.5
     return None
+
+
+def _numbers(*found: Any) -> list[float]:
+    """Return numbers on the host; of a device they come in one copy."""
+    be = backend_of(*found)
+    if be.device == CPU:
+        return [float(x) for x in found]
+    with be.scope():
+        there = [be.xp.asarray(x).astype(float).reshape(()) for x in found]
+        return [float(x) for x in to_device(be.xp.stack(there), CPU)]
 
 
 def _largest(x: Array) -> float:
