@@ -780,3 +780,32 @@ def test_training_under_a_schedule_waits_for_nothing(device, cp, name):
     assert sum(device.counters[name] for name in WAITS) == 0
     for a, b in zip(nm.tree_leaves(far), nm.tree_leaves(model), strict=True):
         np.testing.assert_allclose(here(a), b, rtol=0, atol=64 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("f", [nm.optim.fista, nm.optim.proximal_gradient])
+def test_proximal_steps_copy_two_rows_of_numbers(device, cp, f):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 8)), rng.standard_normal(30)
+    options = {"step": 0.25, "gtol": 1e-9}
+
+    def fit(x, y, w, **options):
+        def squares(w):
+            return ((x @ w - y) ** 2).sum() / 60
+
+        return f(squares, w, nm.nn.l1(0.1), **options)
+
+    want = fit(x, y, np.zeros(8), **options)
+    for place in ("cuda:0", "cuda:1")[: cp.cuda.runtime.getDeviceCount()]:
+        got = fit(there(x, place), there(y, place), there(np.zeros(8), place), **options)
+        assert str(device_of(got.params)) == place
+        np.testing.assert_allclose(here(got.params), want.params, rtol=0, atol=1e-7)
+        assert abs(got.iterations - want.iterations) <= 1
+    far = there((x, y, np.zeros(8)))
+
+    def call(steps):
+        with pytest.raises(nm.ConvergenceError):
+            fit(*far, step=0.25, gtol=1e-14, max_steps=steps)
+
+    few, many = (Counted(device, lambda steps=steps: call(steps)) for steps in (2, 5))
+    # those of a step: the bound, and the residual; their halvings are over after the first
+    assert many.all["device to host"] - few.all["device to host"] <= 2 * 3
