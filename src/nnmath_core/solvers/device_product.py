@@ -77,9 +77,9 @@ class DeviceProduct:
         self.count += k
         if self.matrix is not None:
             if k == 1:
-                xp.dot(self.matrix, x[0], out=out[0])
+                xp.matmul(self.matrix, x[0], out=out[0])
             else:
-                xp.dot(x, self.matrix.T, out=out)
+                xp.matmul(x, self.matrix.T, out=out)
             return out
         block = x[0] if k == 1 else x.T
         y = self.op.rmatvec(block) if self.transpose else self.op @ block

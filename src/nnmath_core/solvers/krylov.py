@@ -147,12 +147,12 @@ class DeviceKrylov:
             rows = self.basis[0, :locked]
             before = length = _length(xp, moved)
             for k in range(3 if locked and length > 0 else 0):
-                c = xp.dot(rows, moved)
+                c = xp.matmul(rows, moved)
                 if k == 2:  # a second loss of length
                     if float(xp.abs(c).max()) > 0.5 * length:
                         return False
                     break
-                moved = moved - xp.dot(c, rows)
+                moved = moved - xp.matmul(c, rows)
                 after = _length(xp, moved)
                 kept, length = after >= 0.7 * length, after
                 if kept:
