@@ -226,6 +226,42 @@ def test_what_it_became_can_be_read(cp):
     assert all("__global__" in text for text in made.kernels)
 
 
+# ---------------------------------------------------------------------------------------------- made again
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_backward_pass_makes_again_what_it_would_read(cp, dtype):
+    """Of a GELU between two products one array is written, and its slope is made from the product before it."""
+
+    def f(w, x, v):
+        return np.sum(np.tanh(nm.nn.gelu(x @ w) @ v))
+
+    rng = np.random.default_rng(0)
+    args = [rng.standard_normal(s).astype(dtype) for s in ((5, 33), (7, 5), (33, 4))]
+    g = nm.compile(nm.grad(f, argnums=(0, 2)))
+    far = nm.to_device(args, "cuda")
+    for got, want in zip(g(*far), nm.grad(f, argnums=(0, 2))(*args), strict=True):
+        np.testing.assert_allclose(cp.asnumpy(got), want, rtol=0, atol=256 * np.finfo(dtype).eps)
+    wide = [
+        s
+        for s in g.plan(*far).steps
+        if s.kind == "kernel" and any(v.shape == (7, 33) for v in s.writes)
+    ]
+    assert [len(s.writes) for s in wide] == [1, 1]
+    assert "erfc" in wide[0].note
+    assert "erfc" in wide[1].note
+
+
+def test_results_are_not_made_again_and_long_chains_are_read(cp):
+    def f(x, v):
+        y = np.exp(x)
+        z = np.sin(np.cos(np.tan(np.sinh(np.arctan(np.cosh(np.sin(np.cos(np.tan(x)))))))))
+        return y, np.sum(y @ v), y * 2.0 + np.sum((z * x) @ v), z
+
+    x = np.random.default_rng(0).uniform(0.1, 1.0, (9, 9))
+    g = nm.compile(f)
+    for got, want in zip(g(*nm.to_device((x, x), "cuda")), f(x, x), strict=True):
+        np.testing.assert_allclose(cp.asnumpy(got), want, rtol=1e-12)
+
+
 # ---------------------------------------------------------------------------------------------- graphs
 def test_kernels_between_products_are_replayed(cp, device):
     f = nm.compile(

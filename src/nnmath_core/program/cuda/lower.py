@@ -6,7 +6,6 @@ emitted is taken back, and its equation runs as it does outside of a plan, by Cu
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,10 +16,11 @@ from nnmath_core.autodiff.control.subprogram import sub_programs
 from nnmath_core.device.products import gemm_can
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View
+from nnmath_core.program.cuda.again import made_again, units
 from nnmath_core.program.cuda.codegen import generated
 from nnmath_core.program.cuda.expressions import c_type, expression, folds
 from nnmath_core.program.cuda.writer import Kernel
-from nnmath_core.program.fuse import Group, fused, node_of
+from nnmath_core.program.fuse import Group, node_of
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.bodies import needed_steps
 from nnmath_core.program.lower.layouts import TYPES
@@ -98,7 +98,7 @@ def _runs(step: Step) -> bool:
 
 def scheduled(b: DeviceBuilder, kept: set[Buffer]) -> list[Step]:
     """The steps with their nodes gathered into kernels; what nobody reads is left out."""
-    order = fused(joined(needed_steps(b.steps, kept), kept), kept, whole=sys.maxsize, shared=0)
+    order = units(made_again(joined(needed_steps(b.steps, kept), kept), kept), kept)
     readers: dict[Buffer, list[Any]] = {}
     for unit in order:
         for step in [m.step for m in unit.members] if isinstance(unit, Group) else [unit]:
