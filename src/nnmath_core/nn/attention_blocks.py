@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core.autodiff.custom import checkpoint, custom_rule
+from nnmath_core.autodiff.ops.contract import matmul
 from nnmath_core.autodiff.ops.conventions import beside
 from nnmath_core.autodiff.transforms import stop_gradient, vmap
 from nnmath_core.random import bits, fold_in
@@ -124,7 +125,7 @@ class Block:
 
     def weights(self, q: Array, k: Array, bias: Any, mask: Any) -> Array:
         """Return the weights before any dropout; rows without a score are zeros."""
-        s = np.matmul(q * self.scale, _t(k))
+        s = matmul(q * self.scale, _t(k))
         if bias is not None:
             s = s + bias
         if self.causal:
@@ -155,7 +156,7 @@ class Block:
     def __call__(self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any) -> Array:
         """Return the values."""
         a = self.weights(q, k, bias, mask)
-        y: Array = np.matmul(a if key is None else a * self.kept(key, a), v)
+        y: Array = matmul(a if key is None else a * self.kept(key, a), v)
         return y
 
     def jvp(self, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
@@ -175,15 +176,15 @@ class Block:
         parts = []
         if dq is not None or dk is not None or db is not None:
             of_scores = [
-                None if dq is None else np.matmul(dq * self.scale, _t(k)),
-                None if dk is None else np.matmul(q * self.scale, _t(dk)),
+                None if dq is None else matmul(dq * self.scale, _t(k)),
+                None if dk is None else matmul(q * self.scale, _t(dk)),
                 db,
             ]
             ds = functools.reduce(operator.add, [x for x in of_scores if x is not None])
             da = a * (ds - np.sum(a * ds, axis=-1, keepdims=True))
-            parts.append(np.matmul(da if kept is None else da * kept, v))
+            parts.append(matmul(da if kept is None else da * kept, v))
         if dv is not None:
-            parts.append(np.matmul(a if kept is None else a * kept, dv))
+            parts.append(matmul(a if kept is None else a * kept, dv))
         dy: Array = functools.reduce(operator.add, parts)
         return dy
 
@@ -196,16 +197,16 @@ class Block:
         self, q: Array, k: Array, v: Array, bias: Any, mask: Any, key: Any, g: Array
     ) -> tuple[Any, ...]:
         a = self.weights(q, k, bias, mask)
-        ga = np.matmul(g, _t(v))
+        ga = matmul(g, _t(v))
         used = a
         if key is not None:
             kept = self.kept(key, a)
             ga, used = ga * kept, a * kept
         # not sum(g * y): where one weight is nearly 1 the difference cancels to the last digit
         gs = a * (ga - np.sum(a * ga, axis=-1, keepdims=True))
-        gq = np.matmul(gs, k) * self.scale
-        gk = np.matmul(_t(gs), q * self.scale)
-        return gq, gk, np.matmul(_t(used), g), None if bias is None else gs
+        gq = matmul(gs, k) * self.scale
+        gk = matmul(_t(gs), q * self.scale)
+        return gq, gk, matmul(_t(used), g), None if bias is None else gs
 
     def part(self, x: Array, whole: bool) -> Array:
         """Return the rows of the block."""
