@@ -378,7 +378,12 @@ def long(dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "causal"), [(np.float32, False), (np.float32, True), (np.float64, False)]
+    ("dtype", "causal"),
+    [
+        (np.float32, False),
+        (np.float32, True),
+        pytest.param(np.float64, False, marks=pytest.mark.long),
+    ],
 )
 def test_memory_of_attention_and_its_gradient_is_linear(dtype, causal):
     q, k, v, w = long(dtype)[:4]
@@ -404,7 +409,10 @@ def test_memory_of_the_value_and_of_forward_mode_is_linear(mode):
     assert found < MEGABYTES / 2
 
 
-@pytest.mark.parametrize("way", ["forward over reverse", "reverse over reverse"])
+@pytest.mark.parametrize(
+    "way",
+    ["forward over reverse", pytest.param("reverse over reverse", marks=pytest.mark.long)],
+)
 def test_memory_of_second_order_is_linear(way):
     rng = np.random.default_rng(0)
     xs = [rng.standard_normal((8, LENGTH // 2, 32)) for _ in range(7)]

@@ -86,10 +86,10 @@ class CudaBackend(Backend):
         self.device = Device("cuda", index)
         self._here = self.cupy.cuda.Device(index)
         self._cupyx = importlib.import_module("cupyx")
+        self.staging = Staging(self.cupy, self._cupyx.empty_pinned)
         self.xp = Guarded(self.cupy, self.scope)
         self.xp.linalg = Guarded(self.cupy.linalg, self._raising)
         self.alarm = Alarm(self.cupy, str(self.device))
-        self.staging = Staging(self.cupy, self._cupyx.empty_pinned)
         self.xp.matmul = Guarded(functools.partial(matmul, self.cupy), self.scope)
 
     @functools.cached_property
