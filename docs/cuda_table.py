@@ -51,7 +51,16 @@ LIBRARIES = {"cublas": "cuBLAS", "cusolver": "cuSOLVER", "cufft": "cuFFT", "cusp
 DEFINITION = "definition: array code over `cupy`"
 ABSENT = "none: CuPy has no implementation, and the call says so"
 
-OPERATIONS = (*Backend.operations, "matmul", "asarray", "from_host", "to_host", "synchronize")
+OPERATIONS = (
+    *Backend.operations,
+    *(
+        name
+        for name, f in vars(Backend).items()
+        if isinstance(f, FunctionType)
+        and not name.startswith("_")
+        and name not in (*Backend.operations, "function", "scope")
+    ),
+)
 """What a backend does, apart from making and finding functions."""
 
 _BY_HAND = {
@@ -201,6 +210,6 @@ def operation_rows() -> list[tuple[str, ...]]:
 def kernel_rows() -> list[tuple[str, ...]]:
     """Return a row for each kernel of ours."""
     return [
-        (f"`{family}.{kernel}`", ", ".join(_users(kernel)))
+        (f"`{family}.{kernel}`", ", ".join(_users(kernel)) or "nothing yet")
         for kernel, family in sorted(kernels().items(), key=lambda row: (row[1], row[0]))
     ]
