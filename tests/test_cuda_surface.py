@@ -33,7 +33,9 @@ from nnmath_core.errors import DeviceError
 REFERENCE = Path(__file__).parent / "reference"
 PACKAGE = Path(__file__).parents[1] / "src" / "nnmath_core"
 SOURCES = sorted(
-    path for path in PACKAGE.rglob("*.py") if re.search(r"\b(xp|cupy|cupyx|special)\.", path.read_text())
+    path
+    for path in PACKAGE.rglob("*.py")
+    if re.search(r"\b(xp|cupy|cupyx|special)\.", path.read_text())
 )
 
 # How a chain of attributes names a CuPy module: its first or second link.
