@@ -299,7 +299,7 @@ def test_every_operation_is_a_method():
     assert set(Backend.operations) <= set(methods(Backend))
     public = set(methods(Backend)) - set(Backend.operations)
     assert public == {
-        *("function", "scope", "synchronize", "asarray", "from_host", "to_host", "matmul"),
+        *("function", "scope", "synchronize", "ring", "asarray", "from_host", "to_host", "matmul"),
     }
 
 

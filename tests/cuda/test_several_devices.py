@@ -137,6 +137,10 @@ GROUPS = {
     },
     "quadrature": (lambda a: nm.solvers.slq(a, probes=2, rng=0).logdet().value, (SPD,)),
     "Lanczos": (lambda a: nm.solvers.lanczos(a, k=1, rng=0).value, (SPD,)),
+    "conjugate gradients": (lambda a: nm.solvers.cg(a, a[0]).value, (SPD,)),
+    "power iteration": (lambda a: nm.solvers.power_iteration(a, start=a[0], steps=30).vector, (SPD,)),
+    "spectral norm": (lambda a: nm.solvers.spectral_norm(a, start=a[0], steps=30).left, (SPD,)),
+    "a compiled gradient": (nm.compile(nm.grad(lambda x, y: nm.numpy.sum(nm.numpy.tanh(x @ y.T)))), (X, Y)),
     "a Hessian": (
         lambda m, x, y: nm.curvature.HessianOperator(number, m, x, y) @ nm.ravel_tree(m)[0],
         (MODEL, X, LABELS),
