@@ -1,7 +1,8 @@
 """From CUDA source to a shared object whose kernels run on the processor.
 
 The text of a kernel is compiled as it is, after rewritings that C++ has no word for:
-``extern __shared__ T name[]`` becomes a pointer to the launch's dynamic shared memory, and each
+``extern __shared__ T name[]`` becomes a pointer to the launch's dynamic shared memory, a shared array
+of a template is filled where it is declared (g++ puts it into no section of its own), and each
 kernel is exported with a function that takes its arguments as a launch passes them
 (``shim/module.h``). SciPy's special functions (xsf), which CuPy's wheel carries, know Thrust's
 complex numbers under CUDA and the standard ones elsewhere, so kernels that use them get the latter.
@@ -29,6 +30,7 @@ _KERNEL = re.compile(
 _DYNAMIC = re.compile(
     r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;"
 )
+_SHARED_ARRAY = re.compile(r"(?<!extern )(__shared__\s+[\w:<>, ]+?\s+(\w+)\s*\[[^;]*;)")
 _THRUST_COMPLEX = re.compile(r"(?<![\w:])(?:thrust::)?complex<")
 
 
@@ -93,6 +95,10 @@ def compile_source(
         exports = {name: name for name in _KERNEL.findall(source)}
     flags = [*FLAGS, *defines, f"-I{build.SHIM}", *(f"-I{place}" for place in includes)]
     text = _DYNAMIC.sub(r"\1 *\2 = (\1 *)nnm_dynamic;", source)
+    if "template" in text and "<cupy/" not in text:  # CuPy's kernels are no templates
+        filled, count = _SHARED_ARRAY.subn(r"\1 nnm_fill(\2, sizeof \2);", text)
+        if count:
+            text = f'extern "C" void nnm_fill(void *, size_t);\n#line 1\n{filled}'
     if "xsf/" in text:
         text = "#include <complex>\n#line 1\n" + _THRUST_COMPLEX.sub("std::complex<", text)
     key = build.key_of(text, build.shim_text(), repr(exports), *flags)

@@ -62,6 +62,13 @@ jmp_buf scheduler;
 sigjmp_buf refused;
 char sentence[512];
 void *fault;
+unsigned long long blocks_run;   // over all launches
+unsigned filling;
+struct Array {
+    void *begin;
+    unsigned long long turn;     // in which it was filled
+};
+std::vector<Array> arrays;       // shared arrays of templates
 
 // ---------------------------------------------------------------------------------- switching
 
@@ -242,6 +249,8 @@ void run_blocks(const nnm_launch *how, char *begin, char *end)
         nnm_block = {unsigned(b % gx), unsigned(b / gx % gy), unsigned(b / gx / gy)};
         if (begin != end) memset(begin, int(how->poison), size_t(end - begin));
         memset(nnm_dynamic, int(how->poison), how->shared);
+        ++blocks_run;
+        filling = how->poison;
         run_block(how, turn, random);
     }
 }
@@ -294,6 +303,20 @@ void nnm_exchange(unsigned mask, const void *in, void *out, unsigned size, int f
         memcpy(out, threads[source].slot, size);
     }
     nnm_warp_barrier(mask, -line);      // nobody puts the next value down before all have read
+}
+
+// A thread comes to the declaration of a shared array: the first one of a block fills it. g++ leaves the arrays of
+// templates out of the section that run_blocks fills. Declared by modules.py in the texts that need it.
+NNM_SHARED void nnm_fill(void *begin, size_t size)
+{
+    for (Array &a : arrays)
+        if (a.begin == begin) {
+            if (a.turn != blocks_run) memset(begin, int(filling), size);
+            a.turn = blocks_run;
+            return;
+        }
+    arrays.push_back({begin, blocks_run});
+    memset(begin, int(filling), size);
 }
 
 unsigned nnm_ballot(unsigned mask, int predicate, int line)
