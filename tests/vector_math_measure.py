@@ -11,7 +11,7 @@ of tests/reference/vector_math.json, which has 21 digits.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import scipy.special as sp
 from nnmath_core._ext import _vector
 
 Array = np.ndarray[Any, Any]
+Apply = Callable[..., Array]
+"""Works a loop: (name, *operands). By default the family's on the host; tests/cuda has another."""
 REFERENCE = Path(__file__).parent / "reference" / "vector_math.json"
 REAL = (np.float32, np.float64)
 ALL, POSITIVE, ABOVE_MINUS_ONE = "all", "positive", "above -1"
@@ -161,8 +163,10 @@ def floor_of(name: str, x: Array) -> Array | float:
     return 0.0
 
 
-def unary_error(name: str, dtype: Any, count: int = 100_000) -> float:
-    """The largest error of a function of one argument."""
+def unary_error(
+    name: str, dtype: Any, count: int = 100_000, *, apply: Apply = _vector.apply, least: float = 0.0
+) -> float:
+    """The largest error of a function of one argument, where it and the result are not smaller than `least`."""
     f, domain, scale, _ = UNARY[name]
     if dtype is np.float64 and name in TABULATED:
         table = json.loads(REFERENCE.read_text())["values"][name]
@@ -174,12 +178,15 @@ def unary_error(name: str, dtype: Any, count: int = 100_000) -> float:
         if name in TABULATED:  # where SciPy in float64 is known to float32
             keep = np.isfinite(exact) & (np.abs(x) < 1e30)
             x, exact = x[keep], exact[keep]
-    got = _vector.apply(name, x)
-    return ulps(got, exact, floor_of(name, x.astype(np.float64)))
+    keep = (np.abs(x) >= least) & ~(np.abs(exact) < least)
+    x, exact = x[keep], exact[keep]
+    return ulps(apply(name, x), exact, floor_of(name, x.astype(np.float64)))
 
 
-def power_error(dtype: Any, count: int = 50_000) -> float:
-    """The largest error of x^y: bases of all sizes and near 1, results that fill the range."""
+def power_error(
+    dtype: Any, count: int = 50_000, *, apply: Apply = _vector.apply, least: float = 0.0
+) -> float:
+    """The largest error of x^y: bases of all sizes and near 1, results that fill the range down to `least`."""
     rng = np.random.default_rng(1)
     top = np.log(float(np.finfo(dtype).max))
     wide = np.exp(rng.uniform(-top, top, count))
@@ -194,7 +201,9 @@ def power_error(dtype: Any, count: int = 50_000) -> float:
     x, y = x[keep], y[keep]
     wider = np.float64 if dtype is np.float32 else np.longdouble
     with np.errstate(all="ignore"):
-        return ulps(_vector.apply("power", x, y), np.power(x.astype(wider), y.astype(wider)))
+        exact = np.power(x.astype(wider), y.astype(wider))
+        keep = (x >= least) & ~(np.abs(exact) < least)
+        return ulps(apply("power", x[keep], y[keep]), exact[keep])
 
 
 def measure() -> dict[str, dict[str, float]]:
@@ -237,14 +246,14 @@ def same(got: Array, want: Array, within: float) -> Array:
     return exact | (np.isfinite(got) & np.isfinite(want) & near & ((got != 0) | (want != 0)))
 
 
-def wrong_specials() -> list[str]:
-    """Sentences about special values that are not those of NumPy and SciPy."""
+def wrong_specials(apply: Apply = _vector.apply, names: Container[str] | None = None) -> list[str]:
+    """Sentences about special values, of all functions or those named, that are not those of NumPy and SciPy."""
     found = []
     with np.errstate(all="ignore"), sp.errstate(all="ignore"):
         for dtype in REAL:
             x = edges(dtype)
             for name, f in [(n, row[0]) for n, row in UNARY.items()] + list(PLAIN.items()):
-                if name.startswith("gelu"):
+                if name.startswith("gelu") or not (names is None or name in names):
                     continue
                 at = x
                 if name in (
@@ -256,14 +265,16 @@ def wrong_specials() -> list[str]:
                     ]
                 if name == "expit":  # SciPy's is 0 where exp(-x) overflows
                     at, f = x, lambda x: expit(x.astype(np.longdouble)).astype(x.dtype)
-                want, got = f(at), _vector.apply(name, at)
+                want, got = f(at), apply(name, at)
                 found += [
                     f"{name}({at[i]!r}) is {got[i]!r}, not {want[i]!r}"
                     for i in np.flatnonzero(~same(got, want, 4))
                 ]
             a, b = (m.ravel() for m in np.meshgrid(x, x))
             for name in [*BINARY, "power", "hypot"]:
-                want, got = getattr(np, name)(a, b), _vector.apply(name, a, b)
+                if not (names is None or name in names):
+                    continue
+                want, got = getattr(np, name)(a, b), apply(name, a, b)
                 within = 2 if name in ("power", "hypot") else 0
                 found += [
                     f"{name}({a[i]!r}, {b[i]!r}) is {got[i]!r}, not {want[i]!r}"
@@ -273,13 +284,15 @@ def wrong_specials() -> list[str]:
                     )  # the sign of 0 is NumPy's loop's choice
                 ]
             for name in ("gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"):
+                if not (names is None or name in names):
+                    continue
                 at = np.array([0, -0.0, np.inf, np.nan, 50, -50, -np.inf], dtype)
                 want = (
                     [0.5, 0.5, 1, np.nan, 1, 0, 0]
                     if "slope" in name
                     else [0, -0.0, np.inf, np.nan, 50, -0.0, np.nan]
                 )
-                got = _vector.apply(name, at)
+                got = apply(name, at)
                 found += [
                     f"{name}({at[i]!r}) is {got[i]!r}, not {want[i]!r}"
                     for i in range(at.size)

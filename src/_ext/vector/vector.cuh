@@ -257,12 +257,23 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_half_erfcx(real
     return p / fma(real_t(2.8284271247461901), s, real_t(2));
 }
 
+// exp(x - low) = the result times scale, low small beside 1. Where the exponential would leave the normal numbers a
+// factor stays outside, so that a product with it is rounded, or flushed to 0, once.
+template <typename real_t> __device__ __forceinline__ real_t nnm_exp_scaled(real_t x, real_t low, real_t &scale)
+{
+    const bool single = sizeof(real_t) == 4, far = x < (single ? real_t(-64) : real_t(-600));
+    const real_t by = single ? real_t(16) : real_t(64); // x + by is exact
+    scale = !far ? real_t(1) : single ? real_t(1.1253517471925911e-7) : real_t(1.6038108905486378e-28);
+    const real_t e = exp(far ? x + by : x);
+    return fma(-low, e, e);
+}
+
 // exp(-s^2 / 2): the square in two parts, whose rounding error alone would cost hundreds of ULP in the tail.
-template <typename real_t> __device__ __forceinline__ real_t nnm_gauss(real_t s)
+template <typename real_t> __device__ __forceinline__ real_t nnm_gauss(real_t s, real_t &scale)
 {
     real_t square;
-    const real_t lost = nnm_two_product(s, s, square), e = exp(real_t(-0.5) * square);
-    return fma(real_t(-0.5) * lost, e, e);
+    const real_t lost = nnm_two_product(s, s, square);
+    return nnm_exp_scaled(real_t(-0.5) * square, real_t(0.5) * lost, scale);
 }
 
 // x P(Z <= x): by s P(Z <= -s) with s = |x|, which keeps its digits in the tail; 7 / 6 ULP
@@ -278,7 +289,9 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_gelu(real_t x)
                          1.1543466575868644e-4, -9.444469242999595e-6, 6.6508109843099493e-7, -3.9018869723989702e-8);
         return x * fma(x, p, real_t(0.5));
     }
-    return (x > real_t(0) ? x : real_t(0)) - size * nnm_half_erfcx(size) * nnm_gauss(size);
+    real_t scale;
+    const real_t tail = size * nnm_half_erfcx(size) * nnm_gauss(size, scale);
+    return (x > real_t(0) ? x : real_t(0)) - tail * scale;
 }
 
 // P(Z <= x) + x exp(-x^2 / 2) / sqrt(2 pi), the slope of gelu; 8 / 7 ULP, of 0.125 beside its zero at -0.75
@@ -295,13 +308,13 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_slope(real
                          3.8461956050776085e-8);
         return fma(x, p, real_t(0.5));
     }
-    // the slope at -size; at size it is 1 less that
-    const real_t left = (nnm_half_erfcx(size) - size * real_t(0.3989422804014327)) * nnm_gauss(size);
+    real_t scale; // left is the slope at -size; at size it is 1 less that
+    const real_t left = (nnm_half_erfcx(size) - size * real_t(0.3989422804014327)) * nnm_gauss(size, scale) * scale;
     return x > real_t(0) ? real_t(1) - left : left;
 }
 
 // exp(-v) of v = 2 sqrt(2 / pi) (s + 0.044715 s^3) in two parts, s >= 0
-template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_tanh_gate(real_t s)
+template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_tanh_gate(real_t s, real_t &scale)
 {
     const bool single = sizeof(real_t) == 4;
     const real_t a = real_t(1.5957691216057308), b = real_t(0.071354816272600248);
@@ -312,8 +325,7 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_tanh_gate(
     low = nnm_two_product(square, b, cube) + (low * b + square * bl);
     low += nnm_two_sum(cube, a, q) + al;
     low = nnm_two_product(q, s, v) + low * s;
-    const real_t e = exp(-v);
-    return fma(-low, e, e);
+    return nnm_exp_scaled(-v, low, scale);
 }
 
 // x / (1 + exp(-v)), v = 2 sqrt(2 / pi) (x + 0.044715 x^3); 6 / 4 ULP
@@ -322,8 +334,9 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_tanh(real_
     const real_t most = sizeof(real_t) == 4 ? real_t(13) : real_t(24), size = fabs(x);
     if (!(size < most))
         return x * (x > real_t(0) ? real_t(1) : real_t(0));
-    const real_t e = nnm_gelu_tanh_gate(size);
-    return (x > real_t(0) ? x : -(size * e)) / (real_t(1) + e);
+    real_t scale;
+    const real_t e = nnm_gelu_tanh_gate(size, scale);
+    return copysign((x > real_t(0) ? size : size * e * scale) / (real_t(1) + e * scale), x);
 }
 
 // Its slope: e (1 + e - s v') / (1 + e)^2 at -s, at s 1 less that; 9 / 7 ULP, of 0.125 beside its zero at -0.75
@@ -332,9 +345,10 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_gelu_tanh_slope
     const real_t most = sizeof(real_t) == 4 ? real_t(13) : real_t(24);
     real_t size = fabs(x);
     size = size > most ? most : size;
-    const real_t e = nnm_gelu_tanh_gate(size);
+    real_t scale;
+    const real_t part = nnm_gelu_tanh_gate(size, scale), e = part * scale;
     const real_t rise = size * fma(real_t(0.21406444881780074), size * size, real_t(1.5957691216057308));
-    const real_t left = ((real_t(1) - rise) + e) * e / fma(e, real_t(2) + e, real_t(1));
+    const real_t left = ((real_t(1) - rise) + e) * part / fma(e, real_t(2) + e, real_t(1)) * scale;
     return x > real_t(0) ? real_t(1) - left : left;
 }
 
