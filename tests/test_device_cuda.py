@@ -573,6 +573,25 @@ def test_the_grid_grows_with_the_size_and_ends(stand_in):
     assert len(cupy.runtime.log) == count
 
 
+def test_a_kernel_that_counts_blocks_gets_as_many(stand_in):
+    source = "template <typename real_t> __global__ void rows(long long blocks, real_t *y) {}"
+    assert launch.block_kernels(SOURCE + source) == {"rows"}
+    cupy, kernels = family(stand_in, source)
+    y = device_array(cupy, np.ones(2))
+    grids = []
+    for n in (1, 63, 64, 10**6):
+        kernels.launch("rows", n, (y,))
+        grids.append(cupy.runtime.log[-1][2][0])
+    assert grids == [1, 63, 64, 64]
+
+
+def test_an_included_text_stands_in_its_place():
+    text = launch.read_text("vector.cuh")
+    assert launch.expanded('a\n#include "vector.cuh"\nb') == f"a\n{text}\nb"
+    assert launch.expanded("// #include <x.h>\n") == "// #include <x.h>\n"
+    assert "#include" not in launch.read_source("optim")
+
+
 def test_a_wrong_argument_is_refused_before_the_launch(stand_in):
     cupy, kernels = family(stand_in)
     y = device_array(cupy, np.ones((2, 2)))

@@ -397,6 +397,31 @@ class Backend:
         entries: Array = self.xp.where(condition, x, y)
         return entries
 
+    # --- rows -----------------------------------------------------------------------------------
+
+    def by_rows(
+        self, kernel: str, x: Array, axis: tuple[int, ...], *numbers: float
+    ) -> tuple[Array, ...] | None:
+        """Return what a kernel over rows makes, each row in one pass.
+
+        Parameters
+        ----------
+        kernel : str
+            A kernel of ``rows.cu``.
+        x : array
+        axis : tuple of int
+            The axes, from 0 on, that make a row.
+        *numbers : float
+            What the kernel takes beside arrays and lengths.
+
+        Returns
+        -------
+        tuple of array, or None
+            What is one number a row has length 1 along ``axis``. None where this device has no
+            kernel for ``x``, as the host never has: then the caller's own definition is worked.
+        """
+        return None
+
     # --- random numbers -------------------------------------------------------------------------
 
     def random_blocks(self, counters: Array, keys: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,15 @@ from nnmath_core.typing import Array
 
 # what atomicAdd takes; the others are added in a wider type or by parts
 _ATOMIC = ("int32", "int64", "uint32", "uint64", "float16", "float32", "float64")
+
+# Of a kernel over rows: how many results have the entries of `x`, and how many a number a row.
+_ROW_RESULTS = {
+    "softmax_rows": (1, 0),
+    "logsumexp_rows": (0, 1),
+    "standardize_rows": (1, 3),
+    "rms_rows": (1, 1),
+}
+_LONG_ROW, _MANY_ROWS = 1 << 14, 64
 
 
 class Guarded:
@@ -333,6 +343,31 @@ class CudaBackend(Backend):
                     q, k, v, g, bias, mask, causal=causal, scale=scale, out=out, kept=kept
                 )
             return made
+
+    def by_rows(
+        self, kernel: str, x: Array, axis: tuple[int, ...], *numbers: float
+    ) -> tuple[Array, ...] | None:
+        """Work a kernel of ``rows.cu`` in one launch; see `Backend.by_rows`.
+
+        The axes must be the last ones. A block of threads does a row: a few long rows would leave
+        the rest of the device idle, and CuPy's reductions take them.
+        """
+        kept = x.ndim - len(axis)
+        if x.dtype.char not in "fd" or not x.size or set(axis) != set(range(kept, x.ndim)):
+            return None
+        length = math.prod(x.shape[kept:])
+        rows = x.size // length
+        if length > _LONG_ROW and rows < _MANY_ROWS:
+            return None
+        with self.scope():
+            wide, narrow = _ROW_RESULTS[kernel]
+            small = (*x.shape[:kept], *(1,) * len(axis))
+            results = tuple(
+                self.cupy.empty(s, x.dtype) for s in (x.shape,) * wide + (small,) * narrow
+            )
+            x = self.cupy.ascontiguousarray(x)
+            self.launch("rows", kernel, rows, *results, x, length, *numbers)
+            return results
 
     def random_blocks(self, counters: Array, keys: Array) -> Array:
         """Fill blocks by the kernel; see `Backend.random_blocks`."""
