@@ -7,6 +7,7 @@
 #                    primitive compiled in every way
 #   make test-cuda   the tests on an emulated CUDA device (REAL_GPU=1: on this machine's), needs g++ too
 #   make nvrtc   the kernels that those tests reached, by NVIDIA's compiler (ARCHITECTURES="sm_75 sm_90": for these)
+#   make mutants our kernels, broken in one place at a time: do the tests notice? (TARGETS="optim linalg": some)
 #   make lint    ruff, cython-lint, mypy
 #   make docs    the documentation -> docs/_build/html/index.html
 #   make bench   the benchmarks
@@ -26,7 +27,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SOURCES := meson.build meson.options pyproject.toml README.md LICENSE $(shell find src -type f \
   ! -name '*.so' ! -name '*.pyc' ! -name _version.py ! -name _build_info.py ! -path '*/nnmath_core/_ext/*.cu' ! -path '*/nnmath_core/_ext/*.cuh')
 
-.PHONY: study test test-long test-cuda nvrtc lint docs bench array-api clean
+.PHONY: study test test-long test-cuda nvrtc mutants lint docs bench array-api clean
 
 study: $(VENV)/.package $(VENV)/.study
 	$(VENV)/bin/nnmath study
@@ -50,6 +51,9 @@ nvrtc: $(VENV)/.package $(VENV)/.cuda-test $(if $(filter sm_70,$(ARCHITECTURES))
 $(VENV)/.nvrtc-12: | $(PY)
 	$(PY) -m pip install -q --no-deps --target $(VENV)/nvrtc-12 "nvidia-cuda-nvrtc-cu12==12.9.*" "nvidia-cuda-runtime-cu12==12.9.*"
 	@touch $@
+
+mutants: $(VENV)/.package $(VENV)/.cuda-test
+	PYTHONPATH=tests/cuda $(PY) tests/cuda/mutate.py $(TARGETS)
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

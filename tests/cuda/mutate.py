@@ -1,0 +1,386 @@
+"""Are the tests of the kernels any good? Each kernel, broken in one place at a time: ``make mutants``.
+
+    PYTHONPATH=tests/cuda python tests/cuda/mutate.py [-j PROCESSES] [--list] [TARGET ...]
+
+An edit is made by a rule over the text: a barrier is dropped, a mask halved, a comparison moved by one, a term, a
+factor or a condition dropped, a stride, a shift or a coefficient changed. The emulated device compiles the edited text,
+and the tests of that kernel run on it. An edit that no test notices survives: then either a test is missing, or the
+edit changes nothing that counts, which mutants.toml must say, with the reason.
+
+Processes are forks of one that has imported everything, so that an edit costs the compilation and its tests. An edit
+that never ends is killed after half a minute and counts as noticed; one that g++ refuses counts for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ACCEPTED = HERE / "mutants.toml"
+MOST_SECONDS = 30
+SURVIVED, NOTICED, REFUSED = 0, 1, 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """A text that kernels are made of, and how to run the tests that know it.
+
+    Attributes
+    ----------
+    name : str
+    text : str
+        It stands verbatim in the sources that are compiled.
+    tests : callable
+        From the line number of an edit (from 0) to the arguments of pytest.
+    """
+
+    name: str
+    text: str
+    tests: Callable[[int], list[str]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One edit: which rule, at which match in the line, and what the whole text becomes."""
+
+    rule: str
+    line: int
+    place: int
+    before: str
+    after: str
+    text: str = field(repr=False)
+
+    def key(self, target: Target) -> tuple[str, str, str, int]:
+        """Return what the file of accepted survivors knows it by: it outlives edits of other lines."""
+        return target.name, self.rule, self.before.strip(), self.place
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+_NUMBER = r"(?<![\w.])\d+\.\d{6,}(?:e[+-]?\d+)?"
+
+RULES: list[tuple[str, str, str | Callable[[re.Match[str]], str]]] = [
+    ("barrier dropped", r"__sync(?:threads|warp)\(\);", ""),
+    ("half the mask", r"0xffffffffu?", "0x0000ffffu"),
+    ("half the warp", r"(\w+) = 16; \1 > 0", r"\1 = 8; \1 > 0"),
+    ("< to <=", r"(?<= )<(?= )", "<="),
+    ("<= to <", r"(?<= )<=(?= )", "<"),
+    ("> to >=", r"(?<= )>(?= )", ">="),
+    (">= to >", r"(?<= )>=(?= )", ">"),
+    ("== to !=", r"(?<= )==(?= )", "!="),
+    ("!= to ==", r"(?<= )!=(?= )", "=="),
+    ("stride + 1", r"\+= (stride|gridDim\.x|blockDim\.x)", r"+= \1 + 1"),
+    ("grid without blocks", r"\* blockDim\.x \+ threadIdx\.x", "+ threadIdx.x"),
+    ("+ to -", r"(?<=[\w)\]]) \+ ", " - "),
+    ("- to +", r"(?<=[\w)\]]) - ", " + "),
+    ("* to /", r"(?<=[\w)\]]) \* (?=[\w(-])", " / "),
+    ("/ to *", r"(?<=[\w)\]]) / (?=[\w(-])", " * "),
+    ("+= to =", r"\+= (?!stride|gridDim|blockDim|rows|1\b)", "= "),
+    ("-= to +=", r"-= ", "+= "),
+    ("from 1", r"(?<= = )0(?=[;,])", "1"),
+    ("top from 0", r"(?<= = )-(?:nnm_infinity<\w+>|infinite)\(\)", "0"),
+    ("condition dropped", r"(?<=if \().*(?=\)(?: \{)?$)", "true"),
+    ("condition never", r"(?<=if \().*(?=\)(?: \{)?$)", "false"),
+    ("second condition dropped", r" && [^;)]+(?=[;)])", ""),
+    ("branches exchanged", r"\? ([^?:]+) : ([^?:;,]+)(?=[;,])", r"? \2 : \1"),
+    ("shift by one less", r"(?<=>> )\d+|(?<=<< )\d+", lambda m: str(int(m[0]) - 1)),
+    ("bit of a word", r"0x[0-9A-Fa-f]{6,}(?=u|ull|\b)", lambda m: f"0x{int(m[0], 16) ^ 0x100:X}"),
+    ("coefficient by 1/1000 more", _NUMBER, lambda m: repr(float(m[0]) * 1.001)),
+    ("minus dropped", r"(?<=[(,=:?] )-(?=[\w(])|(?<=\()-(?=[\w(])|(?<=return )-(?=[\w(])", ""),
+]
+
+
+def code_lines(text: str) -> list[str]:
+    """Return the lines without comments and literals of strings, each as long as it was."""
+    blanked = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+    return blanked.split("\n")
+
+
+def mutants(text: str) -> Iterator[Mutant]:
+    """Yield every edit of every rule."""
+    lines, code = text.split("\n"), code_lines(text)
+    for at, line in enumerate(code):
+        if line.lstrip().startswith("#"):
+            continue
+        stripped = re.sub(r"template <[^>]*>", lambda m: " " * len(m[0]), line)
+        for rule, pattern, replacement in RULES:
+            for place, match in enumerate(re.finditer(pattern, stripped.rstrip())):
+                new = (
+                    match.expand(replacement)
+                    if isinstance(replacement, str)
+                    else replacement(match)
+                )
+                edited = lines[at][: match.start()] + new + lines[at][match.end() :]
+                if edited != lines[at]:
+                    whole = "\n".join([*lines[:at], edited, *lines[at + 1 :]])
+                    yield Mutant(rule, at, place, lines[at], edited, whole)
+
+
+# ------------------------------------------------------------------------------------------------ targets
+
+
+# Of a family: the file of its tests, and words that their names have. Others are tested by test_<family>*.py.
+TESTS = {
+    "optim": ("test_our_kernels.py", "optimizer"),
+    "random": ("test_our_kernels.py", "random"),
+    "linalg": ("test_our_kernels.py", "matrix"),
+    "rows": ("test_our_kernels.py", "row_kernels"),
+}
+
+
+def targets() -> list[Target]:
+    """Return all texts: the families, the functions that kernels include, and what generators offer."""
+    from nnmath_core.device import launch
+
+    sources = HERE.parents[1] / "src" / "_ext"
+    found = []
+    for path in sorted([*sources.glob("*/*.cu"), *sources.glob("*/*.cuh")]):
+        text = launch.read_text(path.name)
+        if path.name == "vector.cuh":
+            found.append(
+                Target("vector", text, lambda line, text=text: functions_tests(text, line))
+            )
+        else:
+            tests = tests_of(path.stem)
+            found.append(Target(path.name, text, lambda line, tests=tests: tests))
+    return [*found, *generated()]
+
+
+def tests_of(family: str) -> list[str]:
+    """Return the arguments of pytest that run the tests of a family."""
+    if family in TESTS:
+        file, words = TESTS[family]
+        return [str(HERE / file), "-k", words]
+    files = sorted(map(str, HERE.glob(f"test_{family}*.py")))
+    if not files:
+        raise SystemExit(f"mutate: no tests are known of {family}.cu")
+    return files
+
+
+def functions_tests(text: str, line: int) -> list[str]:
+    """The tests of the function in which a line of vector.cuh stands, and of those that call it."""
+    import test_vector_functions as known
+
+    lines = text.split("\n")
+    names = [
+        found[1]
+        for x in lines[line::-1]
+        if (found := re.search(r"^.*__forceinline__.* (nnm_\w+)\(", x))
+    ]
+    wanted, seen = {names[0]}, set[str]()
+    body = r"__forceinline__ \S+ (nnm_\w+)\(.*?(?=\n(?:\n|template|//|__dev)|\Z)"
+    bodies = {found[1]: found[0] for found in re.finditer(body, text, re.DOTALL)}
+    while wanted - seen:
+        seen |= wanted
+        wanted |= {
+            who for who, body in bodies.items() for w in seen if re.search(rf"\b{w}\b", body)
+        }
+    groups = [
+        g for g, inside in known.GROUPS.items() if {f"nnm_{x}" for x in inside.split()} & seen
+    ]
+    return [str(HERE / "test_vector_functions.py"), "-k", " or ".join(groups)]
+
+
+def generated() -> list[Target]:
+    """Return the kernels of the programs of generated_kernels.py."""
+    import generated_kernels
+
+    return [
+        Target(name, text, lambda line, tests=tests: [str(HERE / tests[0]), *tests[1:]])
+        for name, text, tests in generated_kernels.targets()
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ trials
+
+QUIET = [
+    *(
+        "-p",
+        "emulated.plugin",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-x",
+        "--no-header",
+        "--no-summary",
+        "--tb=line",
+    ),
+    *("-o", "filterwarnings=", "-W", "ignore"),
+]
+
+
+def warm(chosen: list[Target]) -> None:
+    """Import what the trials will need, so that each fork has it."""
+    import pytest
+
+    from nnmath_core.device import backend_for
+
+    for place in ("cpu", "cuda:0", "cuda:1"):
+        backend_for(place)
+    files = sorted(
+        {argument for t in chosen for argument in t.tests(0) if argument.endswith(".py")}
+    )
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        pytest.main([*QUIET, "--collect-only", *files])
+
+
+def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
+    """Run the tests on an edited text, in this process, which ends with it; without an edit on the text itself."""
+    import cupy
+    import pytest
+    from emulated import build, modules
+
+    os.environ["NNMATH_CUDA_RUN"] = f"mutant-{os.getpid()}"
+    out = os.open(folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    made = modules.compile_source
+
+    def compile_edited(source: str, *args: object, **parameters: object) -> Path:
+        if mutant is not None and target.text in source:
+            source = source.replace(target.text, mutant.text, 1)
+        try:
+            return made(source, *args, **parameters)
+        except build.CompilationError as error:
+            print(error)
+            os._exit(REFUSED)
+
+    modules.compile_source = compile_edited
+    cupy.clear_memo()
+    code = pytest.main([*QUIET, *target.tests(0 if mutant is None else mutant.line)])
+    return SURVIVED if code == 0 else NOTICED if code == 1 else 4
+
+
+@dataclass
+class Running:
+    """A fork at work."""
+
+    mutant: Mutant | None
+    start: float
+
+
+def run_all(
+    target: Target, edits: list[Mutant | None], jobs: int, folder: Path
+) -> dict[Mutant | None, int]:
+    """Return how each trial ended."""
+    waiting, busy, found = list(reversed(edits)), dict[int, Running](), {}
+    while waiting or busy:
+        while waiting and len(busy) < jobs:
+            edit = waiting.pop()
+            pid = os.fork()
+            if pid == 0:
+                status = 4
+                try:
+                    status = trial(target, edit, folder)
+                finally:
+                    os._exit(status)
+            busy[pid] = Running(edit, time.monotonic())
+        for pid in list(busy):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                ended = busy.pop(pid)
+                # a signal is a crash of the test's process: noticed
+                found[ended.mutant] = (
+                    os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else NOTICED
+                )
+                if found[ended.mutant] == 4:
+                    print((folder / f"{pid}.txt").read_text()[-3000:])
+                    raise SystemExit(
+                        f"mutate: the tests of {target.name} could not be run on {ended.mutant}"
+                    )
+                (folder / f"{pid}.txt").unlink(missing_ok=True)
+            elif time.monotonic() - busy[pid].start > MOST_SECONDS:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                found[busy.pop(pid).mutant] = NOTICED
+        time.sleep(0.005)
+    return found
+
+
+def accepted() -> dict[tuple[str, str, str, int], str]:
+    """Return the survivors that are redundant, with the reasons."""
+    rows = tomllib.loads(ACCEPTED.read_text()).get("survivor", []) if ACCEPTED.exists() else []
+    return {
+        (row["target"], row["rule"], row["line"], row.get("place", 0)): row["reason"]
+        for row in rows
+    }
+
+
+def main() -> int:
+    """Print what survives and return 1 where a survivor has no reason."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("targets", nargs="*", help="names; by default all")
+    parser.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--list", action="store_true", help="print the edits and run nothing")
+    parser.add_argument("--every", type=int, default=1, help="take one edit of so many")
+    parser.add_argument("--rule", help="a part of a rule's name")
+    options = parser.parse_args()
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    from emulated import build, plugin
+
+    if plugin.device is None:
+        print(f"mutate: nothing is run: {plugin.REASON or 'REAL_GPU is set'}")
+        return 1
+    reasons, open_ends, unused = accepted(), 0, set(accepted())
+    named = tuple(options.targets)
+    chosen = [t for t in targets() if not named or t.name.startswith(named)]
+    warm(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = build.CACHE
+        for target in chosen:
+            edits = [m for m in mutants(target.text) if not options.rule or options.rule in m.rule][
+                :: options.every
+            ]
+            if options.list:
+                for m in edits:
+                    print(f"{target.name}:{m.line + 1}: {m.rule}: {m.after.strip()}")
+                continue
+            start = time.monotonic()
+            build.CACHE = Path(folder)
+            for name in (
+                "headers",
+                "scheduler",
+                "device",
+            ):  # the compiled header and the device serve all
+                for path in cache.glob(f"{name}*"):
+                    if not (Path(folder) / path.name).exists():
+                        (Path(folder) / path.name).symlink_to(path)
+            if run_all(target, [None], 1, Path(folder)) != {None: SURVIVED}:
+                print(f"mutate: the tests of {target.name} fail as it is")
+                return 1
+            found = run_all(target, edits, options.j, Path(folder))
+            alive = [m for m in edits if found[m] == SURVIVED]
+            refused = sum(found[m] == REFUSED for m in edits)
+            explained = [m for m in alive if m.key(target) in reasons]
+            print(
+                f"{target.name}: {len(edits) - refused} edits, {len(edits) - refused - len(alive)} noticed, "
+                f"{len(explained)} redundant, {len(alive) - len(explained)} unexplained; {refused} not compiled; "
+                f"{time.monotonic() - start:.0f} s",
+                flush=True,
+            )
+            for m in alive:
+                unused.discard(m.key(target))
+                if m not in explained:
+                    open_ends += 1
+                    print(f"  {target.name}:{m.line + 1}: {m.rule} [{m.place}]")
+                    print(f"    {m.before.strip()}\n    {m.after.strip()}")
+    if not (options.targets or options.rule or options.list or options.every > 1) and unused:
+        print(*(f"no longer survives: {key}" for key in sorted(unused)), sep="\n")
+        open_ends += len(unused)
+    return min(open_ends, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
