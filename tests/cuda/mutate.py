@@ -8,7 +8,7 @@ and the tests of that kernel run on it. An edit that no test notices survives: t
 edit changes nothing that counts, which mutants.toml must say, with the reason.
 
 Processes are forks of one that has imported everything, so that an edit costs the compilation and its tests. An edit
-that never ends is killed after half a minute and counts as noticed; one that g++ refuses counts for nothing.
+that never ends is killed after half a minute of work and counts as noticed; one that g++ refuses counts for nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import argparse
 import contextlib
 import os
 import re
-import signal
+import resource
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -242,6 +242,7 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     import pytest
     from emulated import build, modules
 
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
     os.environ["NNMATH_CUDA_RUN"] = f"mutant-{os.getpid()}"
     out = os.open(folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(out, 1)
@@ -263,19 +264,15 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     return SURVIVED if code == 0 else NOTICED if code == 1 else 4
 
 
-@dataclass
-class Running:
-    """A fork at work."""
-
-    mutant: Mutant | None
-    start: float
-
-
 def run_all(
-    target: Target, edits: list[Mutant | None], jobs: int, folder: Path
+    target: Target,
+    edits: list[Mutant | None],
+    jobs: int,
+    folder: Path,
+    reasons: Container[tuple[str, str, str, int]] = (),
 ) -> dict[Mutant | None, int]:
-    """Return how each trial ended."""
-    waiting, busy, found = list(reversed(edits)), dict[int, Running](), {}
+    """Return how each trial ended, and print what survives without a reason."""
+    waiting, busy, found = list(reversed(edits)), dict[int, Mutant | None](), {}
     while waiting or busy:
         while waiting and len(busy) < jobs:
             edit = waiting.pop()
@@ -286,25 +283,23 @@ def run_all(
                     status = trial(target, edit, folder)
                 finally:
                     os._exit(status)
-            busy[pid] = Running(edit, time.monotonic())
+            busy[pid] = edit
         for pid in list(busy):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                ended = busy.pop(pid)
-                # a signal is a crash of the test's process: noticed
-                found[ended.mutant] = (
-                    os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else NOTICED
-                )
-                if found[ended.mutant] == 4:
+                edit = busy.pop(pid)
+                # a signal is a crash, or the end of the time: noticed
+                code = os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else NOTICED
+                if code not in (SURVIVED, NOTICED, REFUSED):
                     print((folder / f"{pid}.txt").read_text()[-3000:])
                     raise SystemExit(
-                        f"mutate: the tests of {target.name} could not be run on {ended.mutant}"
+                        f"mutate: the tests of {target.name} could not be run on {edit}"
                     )
                 (folder / f"{pid}.txt").unlink(missing_ok=True)
-            elif time.monotonic() - busy[pid].start > MOST_SECONDS:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                found[busy.pop(pid).mutant] = NOTICED
+                found[edit] = code
+                if edit is not None and code == SURVIVED and edit.key(target) not in reasons:
+                    print(f"  {target.name}:{edit.line + 1}: {edit.rule} [{edit.place}] survives")
+                    print(f"    {edit.before.strip()}\n    {edit.after.strip()}", flush=True)
         time.sleep(0.005)
     return found
 
@@ -360,7 +355,7 @@ def main() -> int:
             if run_all(target, [None], 1, Path(folder)) != {None: SURVIVED}:
                 print(f"mutate: the tests of {target.name} fail as it is")
                 return 1
-            found = run_all(target, edits, options.j, Path(folder))
+            found = run_all(target, edits, options.j, Path(folder), reasons)
             alive = [m for m in edits if found[m] == SURVIVED]
             refused = sum(found[m] == REFUSED for m in edits)
             explained = [m for m in alive if m.key(target) in reasons]
@@ -370,12 +365,8 @@ def main() -> int:
                 f"{time.monotonic() - start:.0f} s",
                 flush=True,
             )
-            for m in alive:
-                unused.discard(m.key(target))
-                if m not in explained:
-                    open_ends += 1
-                    print(f"  {target.name}:{m.line + 1}: {m.rule} [{m.place}]")
-                    print(f"    {m.before.strip()}\n    {m.after.strip()}")
+            unused -= {m.key(target) for m in alive}
+            open_ends += len(alive) - len(explained)
     if not (options.targets or options.rule or options.list or options.every > 1) and unused:
         print(*(f"no longer survives: {key}" for key in sorted(unused)), sep="\n")
         open_ends += len(unused)

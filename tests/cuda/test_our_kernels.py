@@ -193,6 +193,25 @@ def test_products_with_a_matrix_pass_nan_and_infinity(device, dtype):
     assert np.isnan(y).all()  # row 3 meets every column
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (90, 33)])
+@pytest.mark.parametrize("dtype", REAL)
+def test_products_with_a_matrix_by_the_backend(device, shape, dtype):
+    rng = np.random.default_rng(1)
+    a, x = rng.integers(-3, 4, shape).astype(dtype), rng.integers(-3, 4, shape[1]).astype(dtype)
+    wanted = HOST.normal_rows(a, x)
+    be = backend_for("cuda:1")
+    far, v = be.from_host(a), be.from_host(x)
+    turned = be.from_host(np.ascontiguousarray(a.T)).T  # by columns: two products
+    for matrix in (far, turned):
+        for got, want in zip(be.normal_rows(matrix, v), wanted, strict=True):
+            np.testing.assert_array_equal(be.to_host(got), want)
+    out = be.xp.empty(shape[0], dtype), be.xp.empty(shape[1], dtype)
+    device.counters.clear()
+    assert be.normal_rows(far, v, out=out) is out or device.counters["launch"] == 2
+    for got, want in zip(out, wanted, strict=True):
+        np.testing.assert_array_equal(be.to_host(got), want)
+
+
 def test_shares_of_a_matrix_are_added_in_double(device):
     parts = np.full((4, 2), 2.0**24, np.float32)
     parts[1:] = 1  # alone each is lost beside 2**24

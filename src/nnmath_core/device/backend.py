@@ -45,6 +45,7 @@ class Backend:
     dtypes: ClassVar[tuple[np.dtype[Any], ...]] = (np.dtype(np.float32), np.dtype(np.float64))
     operations: ClassVar[tuple[str, ...]] = (
         "contract",
+        "normal_rows",
         "index_get",
         "index_add",
         "index_put",
@@ -171,6 +172,30 @@ class Backend:
         no letter is contracted. Booleans multiply by `and` and add by `or`, as in ``matmul``.
         """
         return contraction(spec)(self.xp, self.matmul, x, y)
+
+    def normal_rows(
+        self, a: Array, x: Array, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """Return ``a @ x`` and ``a.T @ (a @ x)``, for iterations with the normal equations.
+
+        Parameters
+        ----------
+        a : array, shape (m, n), float32 or float64
+        x : array, shape (n,)
+            Of the dtype of ``a``.
+        out : two arrays, shapes (m,) and (n,), contiguous, optional
+            Where the results are written; ``x`` is neither.
+
+        Returns
+        -------
+        two arrays
+            ``out``, or new ones.
+        """
+        if out is None:
+            out = self.xp.empty(a.shape[0], a.dtype), self.xp.empty(a.shape[1], a.dtype)
+        self.xp.dot(a, x, out=out[0])
+        self.xp.dot(a.T, out[0], out=out[1])
+        return out
 
     # --- sparse products ------------------------------------------------------------------------
 

@@ -344,6 +344,23 @@ class CudaBackend(Backend):
                 )
             return made
 
+    def normal_rows(
+        self, a: Array, x: Array, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """Multiply in one pass over ``a``, where its rows lie together; see `Backend.normal_rows`."""
+        with self.scope():
+            if not (a.size and a.flags.c_contiguous and a.dtype.char in "fd"):
+                return super().normal_rows(a, x, out=out)
+            m, n = a.shape
+            u, y = out or (self.cupy.empty(m, a.dtype), self.cupy.empty(n, a.dtype))
+            # two blocks a multiprocessor; what they have is added in their order
+            most = family_of(self.cupy, self.device.index, "linalg").most_blocks // 16
+            pieces = min(-(-m // 4), most)
+            parts = self.cupy.empty((pieces, n), a.dtype)
+            self.launch("linalg", "normal_rows", pieces, m, n, a, n, x, u, parts)
+            self.launch("linalg", "sum_parts", n, y, parts, pieces)
+            return u, y
+
     def by_rows(
         self, kernel: str, x: Array, axis: tuple[int, ...], *numbers: float
     ) -> tuple[Array, ...] | None:
