@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -25,6 +26,7 @@ import tomllib
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ACCEPTED = HERE / "mutants.toml"
@@ -130,12 +132,13 @@ def mutants(text: str) -> Iterator[Mutant]:
 # ------------------------------------------------------------------------------------------------ targets
 
 
-# Of a family: the file of its tests, and words that their names have. Others are tested by test_<family>*.py.
+# Of a family: the file of its tests, and words that their names have. Others are tested by test_<family>*.py. With an
+# asterisk, tests have the name of the kernel too, and those of one kernel are enough for an edit inside of it.
 TESTS = {
-    "optim": ("test_our_kernels.py", "optimizer"),
+    "optim": ("test_our_kernels.py", "optimizer*"),
     "random": ("test_our_kernels.py", "random"),
     "linalg": ("test_our_kernels.py", "matrix"),
-    "rows": ("test_our_kernels.py", "row_kernels"),
+    "rows": ("test_our_kernels.py", "row_kernels*"),
 }
 
 
@@ -152,15 +155,20 @@ def targets() -> list[Target]:
                 Target("vector", text, lambda line, text=text: functions_tests(text, line))
             )
         else:
-            tests = tests_of(path.stem)
-            found.append(Target(path.name, text, lambda line, tests=tests: tests))
+            tests = functools.partial(tests_of, path.stem, text.split("\n"))
+            found.append(Target(path.name, text, tests))
     return [*found, *generated()]
 
 
-def tests_of(family: str) -> list[str]:
-    """Return the arguments of pytest that run the tests of a family."""
+def tests_of(family: str, lines: list[str], line: int) -> list[str]:
+    """Return the arguments of pytest that run the tests of an edit of a line of a family's file."""
     if family in TESTS:
         file, words = TESTS[family]
+        if words.endswith("*"):
+            words = words[:-1]
+            begun = [x for x in lines[line::-1] if x.startswith(("__global__", "__device__"))]
+            if begun and begun[0].startswith("__global__"):
+                words += " and " + re.findall(r"void (\w+)", begun[0])[0]
         return [str(HERE / file), "-k", words]
     files = sorted(map(str, HERE.glob(f"test_{family}*.py")))
     if not files:
@@ -236,11 +244,25 @@ def warm(chosen: list[Target]) -> None:
         pytest.main([*QUIET, "--collect-only", *files])
 
 
+class OneByOne:
+    """In place of a family's module: each kernel is compiled by itself, when it is asked for."""
+
+    def __init__(self, cupy: Any, source: str) -> None:
+        self.cupy, self.source = cupy, source
+
+    def get_function(self, expression: str) -> Any:
+        """Return one kernel."""
+        module = self.cupy.RawModule(code=self.source, name_expressions=(expression,))
+        return module.get_function(expression)
+
+
 def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     """Run the tests on an edited text, in this process, which ends with it; without an edit on the text itself."""
     import cupy
     import pytest
     from emulated import build, modules
+
+    from nnmath_core.device import launch
 
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
     os.environ["NNMATH_CUDA_RUN"] = f"mutant-{os.getpid()}"
@@ -260,6 +282,13 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
 
     modules.compile_source = compile_edited
     cupy.clear_memo()
+    begin = launch.Family.__init__
+
+    def one_by_one(self: launch.Family, cupy: Any, index: int, family: str, source: str) -> None:
+        begin(self, cupy, index, family, source)
+        self.module = OneByOne(cupy, source)
+
+    launch.Family.__init__ = one_by_one
     code = pytest.main([*QUIET, *target.tests(0 if mutant is None else mutant.line)])
     return SURVIVED if code == 0 else NOTICED if code == 1 else 4
 

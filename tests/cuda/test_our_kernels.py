@@ -225,8 +225,11 @@ def test_shares_of_a_matrix_are_added_in_double(device):
 # ------------------------------------------------------------------------------------------------ rows
 
 
-def definitions(x, eps):
-    """What the kernels over rows mean, in long double, and the factor of its rounding that each is allowed."""
+ROW_KERNELS = ["softmax_rows", "logsumexp_rows", "standardize_rows", "rms_rows"]
+
+
+def definitions(x, eps, kernels=tuple(ROW_KERNELS)):
+    """What the kernels over rows mean, in long double: by name and numbers."""
     with np.errstate(all="ignore"):
         w = x.astype(np.longdouble)
         top = w.max(axis=1, keepdims=True)
@@ -238,13 +241,14 @@ def definitions(x, eps):
         c = w - w.mean(axis=1, keepdims=True)
         var, square = (np.mean(v * v, axis=1, keepdims=True) for v in (c, w))
         r, s = (np.where(v + eps > 0, 1 / np.sqrt(v + eps), v + eps) for v in (var, square))
-        return {
+        found = {
             ("softmax_rows", 0): (softmax,),
             ("softmax_rows", 1): (zeros,),
             ("logsumexp_rows",): (lse,),
             ("standardize_rows", eps): (c * r, r, w.mean(axis=1, keepdims=True), var),
             ("rms_rows", eps): (w * s, s),
         }
+    return {key: values for key, values in found.items() if key[0] in kernels}
 
 
 def row_results(be, kernel, x, *numbers):
@@ -256,20 +260,23 @@ def row_results(be, kernel, x, *numbers):
     ("m", "n"), [(1, 1), (5, 3), (3, 31), (2, 32), (4, 33), (3, 1023), (2, 4099)]
 )
 @pytest.mark.parametrize("dtype", REAL)
-def test_row_kernels(device, dtype, m, n):
+@pytest.mark.parametrize("kernel", ROW_KERNELS)
+def test_row_kernels(device, kernel, dtype, m, n):
     rng = np.random.default_rng(n)
     eps = np.finfo(dtype).eps
     for shift, scale in ((0, 1), (-1000, 4), (0, 400)):
         x = (rng.standard_normal((m, n)) * scale + shift).astype(dtype)
         x[0, n // 2] = x[0].max()  # two of the largest
-        for (kernel, *numbers), wanted in definitions(x, 1e-3).items():
+        for (name, *numbers), wanted in definitions(x, 1e-3).items():
+            if name != kernel:
+                continue
             seen = set()
             for (order, _), most in zip(runs(device, n), (1, 2, 1000, 1, 2, 1000), strict=True):
                 if scale == 1 or order == 1:
                     with grid("rows", most) as be:
                         found = row_results(be, kernel, x, *numbers)
                     seen.add(b"".join(y.tobytes() for y in found))
-            assert len(seen) == 1, kernel
+            assert len(seen) == 1
             # entries are rounded at the size of the largest; exp makes a relative error of it
             large = np.abs(x).max() + np.abs(shift)
             for got, exact in zip(found, wanted, strict=True):
@@ -278,35 +285,51 @@ def test_row_kernels(device, dtype, m, n):
                     if kernel == "softmax_rows"
                     else np.abs(exact) + large
                 )
-                assert np.all(np.abs(got - exact) <= 8 * eps * size + np.finfo(dtype).tiny), kernel
+                assert np.all(np.abs(got - exact) <= 8 * eps * size + np.finfo(dtype).tiny)
 
 
 @pytest.mark.parametrize("dtype", REAL)
-def test_row_kernels_on_rows_that_hurt(device, dtype):
+def test_row_kernels_keep_what_is_beside_one_in_logsumexp_rows(device, dtype):
+    x = np.array([[0, -40, -50], [-1e-3, 0, -80]], dtype)
+    wanted = [np.log1p(np.exp(-40.0) + np.exp(-50.0)), np.log1p(np.exp(-1e-3))]
+    (got,) = row_results(backend_for("cuda:0"), "logsumexp_rows", x)
+    np.testing.assert_allclose(got[:, 0], wanted, rtol=8 * np.finfo(dtype).eps)
+
+
+def rows_that_hurt(dtype):
     inf, nan, huge = np.inf, np.nan, float(np.finfo(dtype).max) / 8
-    x = np.array([[-inf, -inf, -inf], [-inf, 0, 1], [inf, 0, 1], [nan, 0, 1], [0, nan, -inf], [2, 2, 2], [0, 0, 0],
-                  [huge, -huge, huge], [-inf, -inf, 3]], dtype)  # fmt: skip
-    be = backend_for("cuda:1")
-    wanted = definitions(x, 0.0)
-    for kernel, *numbers in ((k, *v) for k, *v in wanted if k.startswith(("softmax", "logsumexp"))):
-        (got,) = row_results(be, kernel, x, *numbers)
-        want = wanted[kernel, *numbers][0]
+    return np.array([[-inf, -inf, -inf], [-inf, 0, 1], [inf, 0, 1], [nan, 0, 1], [0, nan, -inf], [2, 2, 2], [0, 0, 0],
+                     [huge, -huge, huge], [-inf, -inf, 3]], dtype)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", REAL)
+@pytest.mark.parametrize("kernel", ["softmax_rows", "logsumexp_rows"])
+def test_row_kernels_of_exponentials_on_rows_that_hurt(device, kernel, dtype):
+    x = rows_that_hurt(dtype)
+    for (name, *numbers), (want,) in definitions(x, 0.0, (kernel,)).items():
+        (got,) = row_results(backend_for("cuda:1"), name, x, *numbers)
         if kernel == "softmax_rows":  # an infinite entry, like NaN, takes the row with it
-            want = np.where(np.any(np.isnan(x) | (x == inf), axis=1, keepdims=True), nan, want)
+            infinite = np.any(np.isnan(x) | (x == np.inf), axis=1, keepdims=True)
+            want = np.where(infinite, np.nan, want)
         np.testing.assert_allclose(got, want.astype(dtype), rtol=1e-5)
-    rows = [5, 6, 7]
-    y, r, mean, variance = row_results(be, "standardize_rows", x[rows], 0.0)
-    np.testing.assert_array_equal(y[:2], 0)  # entries that are all alike have no direction
-    np.testing.assert_array_equal(r[:2], 0)
-    np.testing.assert_array_equal(mean[:2, 0], [2, 0])
-    np.testing.assert_array_equal(variance[:2], 0)
-    np.testing.assert_allclose(y[2], np.array([1, -2, 1]) / np.sqrt(2), rtol=1e-5)
-    y, r = row_results(be, "rms_rows", x[rows], 0.0)
-    np.testing.assert_allclose(y, [[1, 1, 1], [0, 0, 0], [1, -1, 1]], rtol=1e-5)
-    np.testing.assert_allclose(r[:, 0], [0.5, 0, 1 / huge], rtol=1e-5)
-    for kernel, number in (("standardize_rows", 1e-3), ("rms_rows", 1e-3)):
-        y = row_results(be, kernel, x[[3, 4]], number)[0]
-        assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize("dtype", REAL)
+@pytest.mark.parametrize("kernel", ["standardize_rows", "rms_rows"])
+def test_row_kernels_of_squares_on_rows_that_hurt(device, kernel, dtype):
+    x = rows_that_hurt(dtype)
+    be, huge = backend_for("cuda:1"), x[7, 0]
+    y, r, *more = row_results(be, kernel, x[5:8], 0.0)
+    if kernel == "rms_rows":
+        np.testing.assert_allclose(y, [[1, 1, 1], [0, 0, 0], [1, -1, 1]], rtol=1e-5)
+        np.testing.assert_allclose(r[:, 0], [0.5, 0, 1 / huge], rtol=1e-5)
+    else:  # entries that are all alike have no direction
+        np.testing.assert_array_equal(y[:2], 0)
+        np.testing.assert_array_equal(r[:2], 0)
+        np.testing.assert_array_equal(more[0][:2, 0], [2, 0])
+        np.testing.assert_array_equal(more[1][:2], 0)
+        np.testing.assert_allclose(y[2], np.array([1, -2, 1]) / np.sqrt(2), rtol=1e-5)
+    assert np.isnan(row_results(be, kernel, x[3:5], 1e-3)[0]).all()
 
 
 def test_a_row_operation_is_one_launch_and_derivatives_are_as_they_were(device):
