@@ -34,6 +34,10 @@ MOST_SECONDS = 30
 SURVIVED, NOTICED, REFUSED = 0, 1, 3
 
 
+Key = tuple[str, str, str, int, int]
+"""Target, rule, line, which match in it, which of the lines that are alike."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A text that kernels are made of, and how to run the tests that know it.
@@ -63,9 +67,11 @@ class Mutant:
     after: str
     text: str = field(repr=False)
 
-    def key(self, target: Target) -> tuple[str, str, str, int]:
+    def key(self, target: Target) -> Key:
         """Return what the file of accepted survivors knows it by: it outlives edits of other lines."""
-        return target.name, self.rule, self.before.strip(), self.place
+        before = self.before.strip()
+        above = [line.strip() for line in target.text.split("\n")[: self.line]]
+        return target.name, self.rule, before, self.place, above.count(before)
 
 
 # ------------------------------------------------------------------------------------------------ rules
@@ -263,6 +269,7 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     from emulated import build, modules
 
     from nnmath_core.device import launch
+    from nnmath_core.program.cuda.plan import kernel_of
 
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
     os.environ["NNMATH_CUDA_RUN"] = f"mutant-{os.getpid()}"
@@ -281,7 +288,8 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
             os._exit(REFUSED)
 
     modules.compile_source = compile_edited
-    cupy.clear_memo()
+    cupy.clear_memo()  # what making the list of targets has compiled
+    kernel_of.cache_clear()
     begin = launch.Family.__init__
 
     def one_by_one(self: launch.Family, cupy: Any, index: int, family: str, source: str) -> None:
@@ -298,7 +306,7 @@ def run_all(
     edits: list[Mutant | None],
     jobs: int,
     folder: Path,
-    reasons: Container[tuple[str, str, str, int]] = (),
+    reasons: Container[Key] = (),
 ) -> dict[Mutant | None, int]:
     """Return how each trial ended, and print what survives without a reason."""
     waiting, busy, found = list(reversed(edits)), dict[int, Mutant | None](), {}
@@ -327,18 +335,20 @@ def run_all(
                 (folder / f"{pid}.txt").unlink(missing_ok=True)
                 found[edit] = code
                 if edit is not None and code == SURVIVED and edit.key(target) not in reasons:
-                    print(f"  {target.name}:{edit.line + 1}: {edit.rule} [{edit.place}] survives")
+                    which = f"place {edit.place}, nth {edit.key(target)[-1]}"
+                    print(f"  {target.name}:{edit.line + 1}: {edit.rule} ({which}) survives")
                     print(f"    {edit.before.strip()}\n    {edit.after.strip()}", flush=True)
         time.sleep(0.005)
     return found
 
 
-def accepted() -> dict[tuple[str, str, str, int], str]:
+def accepted() -> dict[Key, str]:
     """Return the survivors that are redundant, with the reasons."""
     rows = tomllib.loads(ACCEPTED.read_text()).get("survivor", []) if ACCEPTED.exists() else []
     return {
-        (row["target"], row["rule"], row["line"], row.get("place", 0)): row["reason"]
+        (row["target"], row["rule"], row["line"], row.get("place", 0), nth): row["reason"]
         for row in rows
+        for nth in row.get("nth", [0])
     }
 
 
