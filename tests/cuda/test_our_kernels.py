@@ -212,6 +212,17 @@ def test_products_with_a_matrix_by_the_backend(device, shape, dtype):
         np.testing.assert_array_equal(be.to_host(got), want)
 
 
+def test_a_step_of_spectral_norm_reads_its_matrix_once(device):
+    import nnmath_core as nm
+
+    a = np.random.default_rng(0).standard_normal((60, 40))
+    device.launched.clear()
+    found = nm.solvers.spectral_norm(nm.to_device(a, "cuda:0"), rng=0, steps=60)
+    launched = {name.rpartition("__")[0]: n for name, n in device.launched.items()}
+    assert launched["normal_rows"] == launched["sum_parts"] == 60
+    np.testing.assert_allclose(found.value, np.linalg.norm(a, 2), rtol=1e-2)
+
+
 def test_shares_of_a_matrix_are_added_in_double(device):
     parts = np.full((4, 2), 2.0**24, np.float32)
     parts[1:] = 1  # alone each is lost beside 2**24
@@ -267,6 +278,8 @@ def test_row_kernels(device, kernel, dtype, m, n):
     for shift, scale in ((0, 1), (-1000, 4), (0, 400)):
         x = (rng.standard_normal((m, n)) * scale + shift).astype(dtype)
         x[0, n // 2] = x[0].max()  # two of the largest
+        # the largest where a stride that is one too long, or a loop that ends too soon, does not come
+        x[-1, min(256, n - 1)] = x[-1].max() + scale
         for (name, *numbers), wanted in definitions(x, 1e-3).items():
             if name != kernel:
                 continue

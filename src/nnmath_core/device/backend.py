@@ -193,8 +193,8 @@ class Backend:
         """
         if out is None:
             out = self.xp.empty(a.shape[0], a.dtype), self.xp.empty(a.shape[1], a.dtype)
-        self.xp.dot(a, x, out=out[0])
-        self.xp.dot(a.T, out[0], out=out[1])
+        self.xp.matmul(a, x, out=out[0])
+        self.xp.matmul(a.T, out[0], out=out[1])
         return out
 
     # --- sparse products ------------------------------------------------------------------------

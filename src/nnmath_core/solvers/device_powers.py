@@ -95,10 +95,15 @@ class DeviceNormalPowers:
         forward, backward = DeviceProduct(who, op), DeviceProduct(who, op, transpose=True)
         with forward.backend.scope():
             half = forward.work(1)
+
+        def times(x: Any, out: Any) -> Any:
+            if forward.matrix is None:
+                return backward.into(forward.into(x, half), out)
+            forward.backend.normal_rows(forward.matrix, x[0], out=(half[0], out[0]))
+            return out
+
         self.op = op
-        self.state = DevicePowers(
-            lambda x, out: backward.into(forward.into(x, half), out), op, begin
-        )
+        self.state = DevicePowers(times, op, begin)
 
     @property
     def steps(self) -> int:
