@@ -34,7 +34,7 @@ HOST_ONLY = {
 DEVICE_ONLY = {
     "index": "index arrays on the device are looked at there; the host looks at its own",
     "iterations": "the steps of iterations, which are nogil Cython over BLAS on the host",
-    "rows": "NumPy's passes over a row that lies in the cache; on a device each is a launch"
+    "rows": "NumPy's passes over a row that lies in the cache; on a device each is a launch",
 }
 
 # Twins of whole instructions of Plans, whose kernels on the host are the steps between two products of BLAS.
