@@ -118,8 +118,11 @@ def code_lines(text: str) -> list[str]:
 def mutants(text: str) -> Iterator[Mutant]:
     """Yield every edit of every rule."""
     lines, code = text.split("\n"), code_lines(text)
+    unread = False  # what stands behind #else is for another compiler
     for at, line in enumerate(code):
-        if line.lstrip().startswith("#"):
+        if line.startswith("#"):
+            unread = line.startswith("#else") or (unread and not line.startswith("#endif"))
+        if unread or line.startswith("#"):
             continue
         stripped = re.sub(r"template <[^>]*>", lambda m: " " * len(m[0]), line)
         for rule, pattern, replacement in RULES:
@@ -192,6 +195,8 @@ def functions_tests(text: str, line: int) -> list[str]:
         for x in lines[line::-1]
         if (found := re.search(r"^.*__forceinline__.* (nnm_\w+)\(", x))
     ]
+    if not names:
+        return [str(HERE / "test_vector_functions.py")]
     wanted, seen = {names[0]}, set[str]()
     body = r"__forceinline__ \S+ (nnm_\w+)\(.*?(?=\n(?:\n|template|//|__dev)|\Z)"
     bodies = {found[1]: found[0] for found in re.finditer(body, text, re.DOTALL)}
@@ -276,11 +281,13 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     out = os.open(folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    made = modules.compile_source
+    made, text, reached = modules.compile_source, launch.expanded(target.text), mutant is None
 
     def compile_edited(source: str, *args: object, **parameters: object) -> Path:
-        if mutant is not None and target.text in source:
-            source = source.replace(target.text, mutant.text, 1)
+        nonlocal reached
+        if mutant is not None and text in source:
+            source = source.replace(text, launch.expanded(mutant.text), 1)
+            reached = True
         try:
             return made(source, *args, **parameters)
         except build.CompilationError as error:
@@ -298,6 +305,9 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
 
     launch.Family.__init__ = one_by_one
     code = pytest.main([*QUIET, *target.tests(0 if mutant is None else mutant.line)])
+    if not reached and code == 0:
+        print("no test compiles this text")
+        return 4
     return SURVIVED if code == 0 else NOTICED if code == 1 else 4
 
 
