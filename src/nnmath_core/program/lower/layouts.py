@@ -194,7 +194,7 @@ def _who(
     kb: int,
     nb: int,
     ldc: int,
-    blas_only: bool,
+    blas_only: bool = False,
 ) -> tuple[int, float] | None:
     """The faster of those that can read these strides, and about the seconds of one product; None: nobody can."""
     choices = []
