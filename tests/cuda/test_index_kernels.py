@@ -36,7 +36,8 @@ def test_of_several_one_is_told_whole(cp, device):
 
 
 def test_a_grid_shorter_than_the_indices(cp, device):
-    n = 300_000  # the emulated device takes at most 65,536 threads in a grid of ours
-    indices = np.zeros(n, np.int64)
-    indices[-1] = 9
-    assert found(cp, indices, 9) == [1, 9, 2, 9]
+    turn, n = 65_536, 300_000  # the threads of a grid of ours on the emulated device, and more
+    for at in (turn - 1, turn, turn + 1, 3 * turn, n - 1):
+        indices = np.zeros(n, np.int64)
+        indices[at] = 9
+        assert found(cp, indices, 9) == [1, 9, 2, 9]
