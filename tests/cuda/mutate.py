@@ -148,6 +148,14 @@ TESTS = {
     "random": ("test_our_kernels.py", "random"),
     "linalg": ("test_our_kernels.py", "matrix"),
     "rows": ("test_our_kernels.py", "row_kernels*"),
+    "iterations": (
+        "test_iterations.py",
+        "products_of_rows or not_finite_stays or gram_schmidt or run_that_closes or step_of or do_what_they_mean",
+    ),
+    "attention": (
+        "test_attention_kernels.py",
+        "formula_in_every_order or few_blocks or masks_biases or rows_that_see",
+    ),
 }
 
 
