@@ -193,6 +193,31 @@ def test_every_stream_has_memory_of_its_own(cp):
     assert len(made._spaces) == 2
 
 
+def test_another_stream_waits_for_what_a_plan_was_made_with(cp, device):
+    table = np.arange(36.0).reshape(6, 6)
+    f = nm.compile(lambda x, y: np.tanh(x) @ table + y)
+    x = cp.ones((6, 6))
+    frozen = f.plan(x, x).freeze({0: x})
+    stream = cp.cuda.Stream(non_blocking=True)
+    for run in (lambda: f(x, x), lambda: frozen(x)):
+        device.history.clear()
+        with stream:
+            run()
+            run()
+        waits = [
+            k
+            for k, entry in enumerate(device.history)
+            if entry[0] == "wait" and entry[1] == stream.ptr
+        ]
+        launches = [
+            k
+            for k, entry in enumerate(device.history)
+            if entry[0] == "launch" and entry[1] == stream.ptr
+        ]
+        assert len(waits) == 1  # at the first run on this stream, and before it begins
+        assert waits[0] < launches[0]
+
+
 def test_eight_threads_share_a_plan(cp):
     f = nm.compile(nm.value_and_grad(loss))
     inputs = [nm.to_device(operands(np.float64, seed), "cuda") for seed in range(8)]

@@ -6,10 +6,8 @@ emitted is taken back, and its equation runs as it does outside of a plan, by Cu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 from nnmath_core._ext._autodiff import Var
 from nnmath_core.autodiff.control.subprogram import sub_programs
@@ -19,7 +17,6 @@ from nnmath_core.program.builder import Buffer, Builder, Step, View
 from nnmath_core.program.cuda.again import made_again, units
 from nnmath_core.program.cuda.codegen import generated
 from nnmath_core.program.cuda.expressions import c_type, expression, folds
-from nnmath_core.program.cuda.writer import Kernel
 from nnmath_core.program.fuse import Group, node_of
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.bodies import needed_steps
@@ -142,24 +139,3 @@ def copied(step: Step) -> Step:
     loop = loops.copy_bytes(source.dtype.itemsize)
     node = node_of(Step("node", (source,), (target,), (), (), object=Map(loop), note="copy"), 0)
     return kernel_step(Group(node.space, None, [node]), {target.buffer})
-
-
-def launched(step: Step) -> Kernel:
-    """The kernel of a step that is one."""
-    assert isinstance(step.object, Kernel)
-    return step.object
-
-
-def as_number(v: View) -> Any:
-    """The number that a view of a captured constant is."""
-    return np.asarray(v.buffer.array).reshape(-1)[0]
-
-
-def constants_of(steps: Sequence[Step]) -> list[Buffer]:
-    """Captured host arrays that steps read from memory."""
-    found: dict[int, Buffer] = {}
-    for s in steps:
-        for v in s.reads:
-            if v.buffer.kind == "constant":
-                found.setdefault(id(v.buffer), v.buffer)
-    return list(found.values())

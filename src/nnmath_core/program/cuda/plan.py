@@ -85,6 +85,7 @@ class DevicePlan:
         self._recorder: Any = None
         with be.scope():
             self._lower(donated)
+            self._mark()
 
     def __repr__(self) -> str:
         c = self.cost
@@ -92,6 +93,11 @@ class DevicePlan:
 
     def __reduce__(self) -> Any:
         raise TypeError("DevicePlan: it cannot be pickled or copied; compile the function again.")
+
+    def _mark(self) -> None:
+        """Remember the work behind which constants and residuals are there, for streams other than the current one."""
+        self._ready = self._be.cupy.cuda.Event(disable_timing=True)
+        self._ready.record(self._be.cupy.cuda.get_current_stream())
 
     # ------------------------------------------------------------------------------------------ making
     def _lower(self, donated: Sequence[int]) -> None:
@@ -310,6 +316,8 @@ class DevicePlan:
     def pass_on(self, later: DevicePlan, leaves: list[Any]) -> None:
         """Run, and give the results to the plan that reads them."""
         later._captured[:] = self.execute(leaves)
+        with self._be.scope():
+            later._mark()
 
     @property
     def _who(self) -> str:
@@ -332,11 +340,14 @@ class DevicePlan:
         with be.scope():
             leaves = [*self._admitted(leaves), *self._captured]
             given = self._receivers(out, leaves)
-            stream = be.cupy.cuda.get_current_stream().ptr
+            stream = be.cupy.cuda.get_current_stream()
             with self._lock:
-                space = self._spaces.get(stream)
+                space = self._spaces.get(stream.ptr)
                 if space is None:
-                    space = self._spaces[stream] = _Space(self)
+                    space = self._spaces[stream.ptr] = _Space(self)
+                if space.ready is not self._ready:
+                    stream.wait_event(self._ready)
+                    space.ready = self._ready
                 run = _Run(self, space, leaves, given)
                 for operation in self._operations:
                     operation(run)
@@ -469,6 +480,8 @@ class _Space:
         self._tickets = cupy.zeros(max(plan._all_tickets, 1), np.uint32)
         self.tickets = self._tickets.data.ptr
         self.graphs: dict[Segment, dict[Any, Any]] = {}
+        self.ready: Any = None
+        """Behind what the stream has waited."""
         self.apart = {slot: cupy.empty(n, np.uint8) for slot, n in plan._apart.items()}
 
 
