@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -364,47 +364,21 @@ class Plan:
             for i, x in enumerate(leaves)
             if type(x) is np.ndarray and x.nbytes
         )
-        end, owner = 0, -1
-        for start, nbytes, i in spans:
-            if start < end and (i in donated or owner in donated):
-                first, second = sorted((i, owner))
-                raise DtypeError(
-                    f"compile: {argument_name(self.executable.in_def, second)} shares memory with "
-                    f"{argument_name(self.executable.in_def, first)}, and one of them is donated: a result would "
-                    "overwrite what is still needed. Pass a copy."
-                )
-            if start + nbytes > end:
-                end, owner = start + nbytes, i
+        require_apart(self.program.in_def, spans, donated)
 
     def _receivers(self, out: Any) -> list[Any]:
         """The arrays of ``out``, checked."""
-        d = self.executable.out_def
-        given = flatten_like(out, d)
-        if given is None:
-            raise TreeError(
-                f"{self._who}: `out` must have the structure of the result, {d}, got {flatten(out)[1]}."
-            )
-        for k, (y, o) in enumerate(zip(given, self.program.outputs, strict=True)):
-            name = f"`out{paths(d)[k]}`"
+
+        def place(y: Any) -> Exception | None:
             if type(y) is not np.ndarray:
-                raise DtypeError(f"{self._who}: {name} must be a NumPy array, got {describe(y)}.")
-            if y.shape != shape_of(o):
-                raise ShapeError(
-                    f"{self._who}: {name} must have shape {shape_of(o)}, that of the result, got {y.shape}."
-                )
-            if y.dtype != dtype_of(o):
-                raise DtypeError(
-                    f"{self._who}: {name} must have dtype {dtype_of(o)}, that of the result, got {y.dtype}."
-                )
-            if what := _unfit(y):
-                raise DtypeError(
-                    f"{self._who}: {name} {what}. Pass np.empty({y.shape}, {str(y.dtype)!r})."
-                )
-            if any(np.may_share_memory(y, z) for z in given[:k]):
-                raise DtypeError(
-                    f"{self._who}: {name} shares memory with another array of `out`; each result needs its own."
-                )
-        return given
+                return DtypeError(f"must be a NumPy array, got {describe(y)}.")
+            return None
+
+        def memory(y: Any) -> str:
+            what = _unfit(y)
+            return f"{what}. Pass np.empty({y.shape}, {str(y.dtype)!r})." if what else ""
+
+        return receivers(self._who, out, self.program, place, memory, np.may_share_memory)
 
 
 class FrozenPlan:
@@ -480,6 +454,64 @@ class FrozenPlan:
 def _flat_def(n: int) -> Any:
     """The tree of a list of n leaves."""
     return flatten([0.0] * n)[1]
+
+
+def require_apart(
+    in_def: Any, spans: Sequence[tuple[int, int, int]], donated: Iterable[int]
+) -> None:
+    """Refuse donated arrays that share memory with another argument; spans are (address, bytes, leaf), sorted."""
+    given = set(donated)
+    end, owner = 0, -1
+    for start, nbytes, i in spans:
+        if start < end and (i in given or owner in given):
+            first, second = sorted((i, owner))
+            raise DtypeError(
+                f"compile: {argument_name(in_def, second)} shares memory with "
+                f"{argument_name(in_def, first)}, and one of them is donated: a result would "
+                "overwrite what is still needed. Pass a copy."
+            )
+        if start + nbytes > end:
+            end, owner = start + nbytes, i
+
+
+def receivers(
+    who: str,
+    out: Any,
+    program: Program,
+    place: Callable[[Any], Exception | None],
+    memory: Callable[[Any], str],
+    share: Callable[[Any, Any], bool],
+) -> list[Any]:
+    """The arrays of ``out``, after checks: where they are, shapes and dtypes, memory that can be written, and apart.
+
+    ``place`` says what is wrong with an object that is no array of the plan's, ``memory`` what with its memory.
+    """
+    d = program.out_def
+    given = flatten_like(out, d)
+    if given is None:
+        raise TreeError(
+            f"{who}: `out` must have the structure of the result, {d}, got {flatten(out)[1]}."
+        )
+    for k, (y, o) in enumerate(zip(given, program.outputs, strict=True)):
+        name = f"`out{paths(d)[k]}`"
+        wrong = place(y)
+        if wrong is not None:
+            raise type(wrong)(f"{who}: {name} {wrong}")
+        if y.shape != shape_of(o):
+            raise ShapeError(
+                f"{who}: {name} must have shape {shape_of(o)}, that of the result, got {y.shape}."
+            )
+        if y.dtype != dtype_of(o):
+            raise DtypeError(
+                f"{who}: {name} must have dtype {dtype_of(o)}, that of the result, got {y.dtype}."
+            )
+        if what := memory(y):
+            raise DtypeError(f"{who}: {name} {what}")
+        if any(share(y, z) for z in given[:k]):
+            raise DtypeError(
+                f"{who}: {name} shares memory with another array of `out`; each result needs its own."
+            )
+    return list(given)
 
 
 def _unfit(x: np.ndarray) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnmath_core._ext._autodiff import Var, dtype_of, replay, shape_of
-from nnmath_core._ext._tree import flatten, flatten_like, paths, unflatten
+from nnmath_core._ext._tree import flatten, flatten_like, unflatten
 from nnmath_core.checks import describe
 from nnmath_core.device import Backend
 from nnmath_core.device.graphs import cuda_graphs
@@ -34,7 +34,7 @@ from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, output_of
 from nnmath_core.program.lower_cpu import donors_of
 from nnmath_core.program.memory import lay_out
-from nnmath_core.program.plan import Cost, FrozenPlan, argument_name
+from nnmath_core.program.plan import Cost, FrozenPlan, argument_name, receivers, require_apart
 from nnmath_core.program.work import work
 
 __all__ = ["DevicePlan", "planned_on"]
@@ -415,60 +415,34 @@ class DevicePlan:
     def _require_apart(self, leaves: Sequence[Any]) -> None:
         """Refuse donated arrays that share memory with another argument."""
         cupy = self._be.cupy
-        donated = set(self.donors.values())
         spans = sorted(
             (x.data.ptr, x.nbytes, i)
             for i, x in enumerate(leaves)
             if isinstance(x, cupy.ndarray) and x.nbytes
         )
-        end, owner = 0, -1
-        for start, nbytes, i in spans:
-            if start < end and (i in donated or owner in donated):
-                first, second = sorted((i, owner))
-                raise DtypeError(
-                    f"compile: {argument_name(self.program.in_def, second)} shares memory with "
-                    f"{argument_name(self.program.in_def, first)}, and one of them is donated: a result would "
-                    "overwrite what is still needed. Pass a copy."
-                )
-            if start + nbytes > end:
-                end, owner = start + nbytes, i
+        require_apart(self.program.in_def, spans, self.donors.values())
 
     def _receivers(self, out: Any, leaves: Sequence[Any]) -> list[Any] | None:
         """The arrays of ``out``, checked; None where there are none, or where they are filled at the end."""
         if out is None:
             return None
-        cupy, d = self._be.cupy, self.program.out_def
-        given = flatten_like(out, d)
-        if given is None:
-            raise TreeError(
-                f"{self._who}: `out` must have the structure of the result, {d}, got {flatten(out)[1]}."
-            )
-        for k, (y, o) in enumerate(zip(given, self.program.outputs, strict=True)):
-            name = f"`out{paths(d)[k]}`"
-            if not isinstance(y, cupy.ndarray) or y.device.id != self._be.device.index:
-                raise DeviceError(
-                    f"{self._who}: {name} must be an array on {self._be.device}, got {describe(y)}."
-                )
-            if y.shape != shape_of(o):
-                raise ShapeError(
-                    f"{self._who}: {name} must have shape {shape_of(o)}, that of the result, got {y.shape}."
-                )
-            if y.dtype != dtype_of(o):
-                raise DtypeError(
-                    f"{self._who}: {name} must have dtype {dtype_of(o)}, that of the result, got {y.dtype}."
-                )
-            if not y.flags.c_contiguous:
-                raise DtypeError(
-                    f"{self._who}: {name} is not contiguous. Pass cupy.empty({y.shape}, {str(y.dtype)!r})."
-                )
-            if any(cupy.may_share_memory(y, z) for z in given[:k]):
-                raise DtypeError(
-                    f"{self._who}: {name} shares memory with another array of `out`; each result needs its own."
-                )
+        cupy, device = self._be.cupy, self._be.device
+
+        def place(y: Any) -> Exception | None:
+            if not isinstance(y, cupy.ndarray) or y.device.id != device.index:
+                return DeviceError(f"must be an array on {device}, got {describe(y)}.")
+            return None
+
+        def memory(y: Any) -> str:
+            if y.flags.c_contiguous:
+                return ""
+            return f"is not contiguous. Pass cupy.empty({y.shape}, {str(y.dtype)!r})."
+
+        given = receivers(self._who, out, self.program, place, memory, cupy.may_share_memory)
         arrays = [x for x in leaves if isinstance(x, cupy.ndarray)]
         if self.donors or any(cupy.may_share_memory(y, x) for y in given for x in arrays):
             return None
-        return list(given)
+        return given
 
 
 class _Space:
