@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import registry
 from engines import ENGINES, Failed, Process
-from measure import Plan, kind, spread
+from measure import Plan, Processes, kind, spread
 from registry import Case, Size
 
 DIFFER = 0.10  # how much the ceilings before and after may differ
@@ -72,7 +72,7 @@ class Machine:
         return int(min(max(LEAST_BYTES, 2 * CACHED * cache), memory / 4))
 
 
-class Devices:
+class Devices(Processes):
     """The processes of one run.
 
     Parameters
@@ -94,21 +94,13 @@ class Devices:
     ) -> None:
         self.interpreters, self.missing, self.plan, self.log = interpreters, missing, plan, log
         self.machine = machine
-        self.processes: dict[tuple[str, str], Process] = {}
+        super().__init__()
         self.loaded: dict[tuple[str, str], Any] = {}
         self.rng = np.random.default_rng(0)
 
-    def __enter__(self) -> Devices:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End all processes."""
-        for process in self.processes.values():
-            process.close()
-        self.processes.clear()
+        super().close()
         self.loaded.clear()
 
     def process(self, device: str, what: str) -> Process:

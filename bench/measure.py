@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import registry
@@ -51,7 +51,26 @@ class Plan:
     attempts: int = 3
 
 
-class Bench:
+class Processes:
+    """Processes by what they are for, which end with the ``with`` block."""
+
+    def __init__(self) -> None:
+        self.processes: dict[Any, Process] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self.processes.values():
+            process.close()
+        self.processes.clear()
+
+
+class Bench(Processes):
     """The processes of one run.
 
     Parameters
@@ -69,20 +88,8 @@ class Bench:
         self, interpreters: Mapping[str, str], missing: Mapping[str, str], plan: Plan, log: Any
     ) -> None:
         self.interpreters, self.missing, self.plan, self.log = interpreters, missing, plan, log
-        self.processes: dict[tuple[str, int], Process] = {}
+        super().__init__()
         self.rng = np.random.default_rng(0)
-
-    def __enter__(self) -> Bench:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all processes."""
-        for process in self.processes.values():
-            process.close()
-        self.processes.clear()
 
     def process(self, engine: Engine, threads: int) -> Process:
         """Return the process of an engine, started when it is needed."""

@@ -102,7 +102,6 @@ class Rows(Sums):
         self.block = self.lanes if self.lanes > 32 else THREADS
         self.at_once = self.block // self.lanes
         width = -(-self.cols // self.parts) if self.parts > 1 else self.cols
-        self.width = 1 if self.tiles > 1 else width
         self.items = 1 if self.tiles > 1 else -(-width // self.lanes)
         if self.over:
             each = self.at_once * FEWEST_ROWS
