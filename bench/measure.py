@@ -1,12 +1,15 @@
 """How rows are measured: rounds in which every engine runs once, beside a calibration that says whether it was quiet.
 
 In each round each contender runs for a fixed time in its own process, one after another in an order drawn anew, while
-all others sleep; a process is left alone until its threads have stopped spinning. A ratio is the median, over the
-rounds, of the ratio within a round, with the 95 % interval of a bootstrap over the rounds.
+all others sleep; a process is left alone until its threads have stopped spinning. Between rounds a calibration runs, a
+matrix product of known size; rounds between calibrations that agree are quiet, and only they count where there are
+enough of them. A ratio is the median, over the rounds, of the ratio within a round, with the 95 % interval of a
+bootstrap over the rounds.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -21,7 +24,7 @@ import registry
 from engines import ENGINES, Engine, Failed, Process
 from registry import Row, Target
 
-QUIET = 0.05  # how much the calibration may vary between the rounds of a row
+QUIET = 0.05  # how much the calibrations of quiet rounds may differ
 RESAMPLES = 2000
 CALIBRATION = "calibration"  # a family of its own, in the process of the floors
 VARIANT_LIMIT = 1.15  # ratio to the own floor, of that of the row
@@ -41,7 +44,7 @@ class Plan:
     settle : bool
         Wait for the threads of a process to stop before the next runs.
     attempts : int
-        How often a row is measured, at most, while the machine is not quiet.
+        So many times the rounds are run, at most, until enough of them were quiet.
     """
 
     rounds: int = 15
@@ -103,28 +106,17 @@ class Bench(Processes):
     def row(
         self, row: Row, threads: int, variants: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Measure a row, again when the machine was not quiet; the quietest attempt counts."""
-        best: dict[str, Any] | None = None
-        done = 0
+        """Measure a row with its variants."""
         try:
             ready = self.load(row.family, self.options(row), threads, list(ENGINES))
-            while done < self.plan.attempts and (best is None or not best["quiet"]):
-                done += 1
-                result = self.once(row, threads, ready)
-                if (
-                    best is None
-                    or result["calibration"]["variation"] < best["calibration"]["variation"]
-                ):
-                    best = result
-            assert best is not None
-            best["attempts"] = done
-            best["variants"] = [
-                self.variant(row, threads, name, change, best) for name, change in variants.items()
+            found = self.once(row, threads, ready)
+            found["variants"] = [
+                self.variant(row, threads, name, change, found) for name, change in variants.items()
             ]
         finally:
             if not self.plan.tiny:
                 self.close()  # the next row begins with fresh processes
-        return best
+        return found
 
     def options(self, row: Row, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of a row or of a variant of it, in small when nothing is to be measured."""
@@ -180,14 +172,18 @@ class Bench(Processes):
             process.close()
 
     def once(self, row: Row, threads: int, ready: Mapping[str, Any]) -> dict[str, Any]:
-        """Measure the rounds of a row once."""
+        """Measure a row, without its variants."""
         load_before = load_average()
-        rounds, calibration = self.rounds(ready["entrants"], threads)
+        times, calibration = self.rounds(ready["entrants"], threads, self.plan.attempts)
+        chosen = quiet_rounds(calibration)
+        quiet = len(chosen) >= self.plan.rounds
+        if not quiet:
+            chosen = list(range(len(calibration) - 1))
         contenders = [
-            {"engine": engine, "name": name, "kind": kind(engine), **spread(times)}
-            for (engine, name), times in rounds.items()
+            {"engine": engine, "name": name, "kind": kind(engine), **spread([t[k] for k in chosen])}
+            for (engine, name), t in times.items()
         ]
-        variation = varies(calibration)
+        beside = [calibration[k + after] for k in chosen for after in (0, 1)]
         return {
             "row": row.name,
             "title": row.title,
@@ -195,10 +191,11 @@ class Bench(Processes):
             "threads": threads,
             "options": self.options(row),
             "count": dict(zip(("flops", "bytes"), self.count(row), strict=True)),
-            "quiet": variation <= QUIET,
+            "quiet": quiet,
+            "rounds": {"run": len(calibration) - 1, "counted": len(chosen)},
             "calibration": {
-                "median": statistics.median(calibration),
-                "variation": variation,
+                "median": statistics.median(beside),
+                "variation": max(beside) / min(beside) - 1,
                 "range": max(calibration) / min(calibration) - 1,
             },
             "load": [load_before, load_average()],
@@ -214,12 +211,14 @@ class Bench(Processes):
         return registry.FAMILIES[row.family].count(self.options(row))
 
     def rounds(
-        self, entrants: list[tuple[str, str]], threads: int
+        self, entrants: list[tuple[str, str]], threads: int, attempts: int = 1
     ) -> tuple[dict[tuple[str, str], list[float]], list[float]]:
-        """Return the time of each contender in each round, and the calibrations between."""
+        """Return the time of each contender in each round, and the calibrations before, between and after them."""
         times: dict[tuple[str, str], list[float]] = {entrant: [] for entrant in entrants}
         calibration = [self.calibrate(threads)]
-        for _ in range(self.plan.rounds):
+        for _ in range(self.plan.rounds * attempts):
+            if len(quiet_rounds(calibration)) >= self.plan.rounds:
+                break
             for place in self.rng.permutation(len(entrants)):
                 engine, name = entrants[place]
                 process = self.process(ENGINES[engine], threads)
@@ -280,7 +279,10 @@ class Bench(Processes):
             {"engine": engine, "name": entrant, "kind": kind(engine), **spread(times)}
             for (engine, entrant), times in rounds.items()
         ]
-        result |= {"contenders": contenders, "variation": varies(calibration)}
+        result |= {
+            "contenders": contenders,
+            "variation": max(calibration) / min(calibration) - 1,
+        }
         own = fastest([c for c in contenders if c["kind"] == "floor"])
         base = fastest(
             [c for c in measured["contenders"] if c["kind"] == "floor" and c["name"].startswith(of)]
@@ -350,13 +352,21 @@ def spread(times: list[float]) -> dict[str, Any]:
     return {"times": times, "median": middle, "quartiles": [low, high]}
 
 
-def varies(calibration: list[float]) -> float:
-    """Return how much the calibration varied: the range of its inner 80 %, relative to its median.
+def quiet_rounds(calibration: list[float]) -> list[int]:
+    """Return the rounds whose calibrations, before and after, agree: the most that differ by 5 % or less.
 
-    The outermost tenth on each side is left to single interrupts, which the median of the ratios bears.
+    Only calibrations choose, never what was measured between them. Of ranges with as many rounds the fastest counts.
     """
-    low, middle, high = np.quantile(calibration, [0.1, 0.5, 0.9])
-    return float((high - low) / middle)
+    pairs = list(itertools.pairwise(calibration))
+    ranges = [
+        [
+            k
+            for k, pair in enumerate(pairs)
+            if least <= min(pair) and max(pair) <= least * (1 + QUIET)
+        ]
+        for least in sorted(calibration)
+    ]
+    return max(ranges, key=len)
 
 
 def paired(times: list[float], reference: list[float]) -> tuple[float, list[float]]:

@@ -46,12 +46,13 @@ def row_text(row: dict[str, Any]) -> str:
     threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
     c = row["calibration"]
     state = "" if row["quiet"] else ", NOT QUIET"
+    rounds = row["rounds"]
     load = [x for x in row["load"] if x is not None]
     lines = [
         f"# {row['title']}; {threads}",
         f"  calibration varied by {100 * c['variation']:.1f} % (all: {100 * c['range']:.1f} %){state}; "
         + (f"load {min(load):.1f} to {max(load):.1f}" if load else "load unknown")
-        + (f"; attempts {row['attempts']}" if row.get("attempts", 1) > 1 else ""),
+        + f"; {rounds['counted']} of {rounds['run']} rounds count",
     ]
     if row["note"]:
         lines.append(f"  {row['note']}")

@@ -35,7 +35,7 @@ import measure  # noqa: E402
 import registry  # noqa: E402
 import report  # noqa: E402
 
-SCHEMA = 3
+SCHEMA = 4
 SIZES = ("quick", "full", "tiny")
 DEVICE_ROUNDS = 7  # of a size of a case: there are more of them than rows
 
@@ -131,7 +131,11 @@ def arguments() -> argparse.Namespace:
         "--seconds", type=float, default=0.05, help="of each contender in each round"
     )
     parser.add_argument(
-        "--attempts", type=int, default=3, metavar="N", help="at a row when it was not quiet"
+        "--attempts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="the rounds of a row may be N times as many, until enough of them were quiet",
     )
     parser.add_argument("--no-variants", action="store_true", help="leave out the untuned variants")
     parser.add_argument(

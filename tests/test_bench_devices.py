@@ -454,7 +454,7 @@ def tiny(tmp_path_factory):
 
 def test_cases_run_on_the_cpu_and_are_written(tiny):
     text, result, _ = tiny
-    assert result["schema"] == run.SCHEMA == 3
+    assert result["schema"] == run.SCHEMA == 4
     assert result["failed"] == []
     assert {c["case"] for c in result["cases"]} == {
         *("gelu", "matmul", "dense-layer", "formula", "normals")

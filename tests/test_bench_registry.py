@@ -416,29 +416,44 @@ def test_tuned_peers_are_those_with_a_tuned_allocator_where_there_are_any():
 class Recorded(measure.Bench):
     """A bench whose calibrations and times are given."""
 
-    def __init__(self, calibrations, times=(), **plan):
-        super().__init__({}, {}, measure.Plan(rounds=2, settle=False, **plan), io.StringIO())
+    def __init__(self, calibrations, times, rounds=2, **plan):
+        super().__init__({}, {}, measure.Plan(rounds=rounds, settle=False, **plan), io.StringIO())
         self.calibrations = iter(calibrations)
-        self.given = times
+        self.given = {name: iter(values) for name, values in times.items()}
 
     def load(self, family, options, threads, engines):
         return {"entrants": [("ours", "mine"), ("floor", "GEMMs by BLAS")], "absent": []}
 
-    def rounds(self, entrants, threads):
-        first, second = next(self.calibrations)
-        return {e: list(self.given[e[0]]) for e in entrants}, [first, second]
+    def calibrate(self, threads):
+        return next(self.calibrations)
+
+    def process(self, engine, threads):
+        given = self.given[engine.name]
+        return types.SimpleNamespace(ask=lambda *_, **__: {"times": [next(given)]})
 
 
-def test_row_that_was_not_quiet_is_measured_again():
+def test_rounds_between_calibrations_that_agree_are_quiet():
+    assert measure.quiet_rounds([1.0, 1.05, 1.0, 1.2, 1.01, 1.02]) == [0, 1, 4]
+    assert measure.quiet_rounds([1.3, 1.3, 1.3, 1.0, 1.0]) == [0, 1]  # what most of them agree on
+    assert measure.quiet_rounds([1.3, 1.3, 1.0, 1.0]) == [2]  # the faster of equals
+    assert measure.quiet_rounds([1.0, 1.06, 1.0]) == []
+    assert measure.quiet_rounds([1.0]) == []
+
+
+def test_rounds_that_were_not_quiet_are_run_again():
     row = registry.Row("r", "t", "mlp_step", {"widths": (2, 2), "batch": 1}, {}, (), "mine")
-    times = {"ours": [1.0, 1.0], "floor": [1.0, 1.0]}
-    found = Recorded([(1.0, 1.5), (1.0, 1.2), (1.0, 1.01)], times).row(row, 1, {})
-    assert (found["attempts"], found["quiet"]) == (3, True)
-    found = Recorded([(1.0, 1.2), (1.0, 1.5), (1.0, 1.4)], times).row(row, 1, {})
-    assert (found["attempts"], found["quiet"]) == (3, False)
-    assert found["calibration"]["range"] == pytest.approx(0.2)  # the quietest counts
-    found = Recorded([(1.0, 1.01)], times).row(row, 1, {})
-    assert (found["attempts"], found["quiet"]) == (1, True)
+    times = {"ours": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "floor": [1.0] * 6}
+    found = Recorded([1.0, 1.01, 1.5, 1.0, 1.02], times).row(row, 1, {})
+    assert (found["quiet"], found["rounds"]) == (True, {"run": 4, "counted": 2})
+    assert found["contenders"][0]["times"] == [
+        1.0,
+        4.0,
+    ]  # the second and third had a noisy neighbour
+    assert found["calibration"]["variation"] == pytest.approx(0.02)
+    assert found["calibration"]["range"] == pytest.approx(0.5)
+    found = Recorded([1.0, 1.2, 1.5, 1.9, 2.3, 2.8, 3.5], times).row(row, 1, {})
+    assert (found["quiet"], found["rounds"]) == (False, {"run": 6, "counted": 6})
+    assert found["contenders"][0]["times"] == times["ours"]
 
 
 @pytest.mark.parametrize(("mine", "flagged"), [(1.3, False), (1.5, True)])
@@ -458,7 +473,7 @@ def test_variant_is_flagged_beyond_its_limit(mine, flagged):
             contender("floor", "floor", "GEMMs by BLAS", [1.0, 1.0]),
         ]
     }
-    bench = Recorded([(1.0, 1.0)], {"ours": [mine, mine], "floor": [1.0, 1.0]})
+    bench = Recorded([1.0, 1.0, 1.0], {"ours": [mine, mine], "floor": [1.0, 1.0]})
     found = bench.variant(row, 1, "v", {}, measured)
     assert found["of_row"] == pytest.approx(mine / 1.2)  # 1.08 and 1.25, on both sides of 1.15
     assert found["flagged"] is flagged
