@@ -28,6 +28,7 @@ from nnmath_core.autodiff.ops.conventions import (
     methods,
     normal_axes,
     numpy_functions,
+    operands,
     placed,
     refuse,
 )
@@ -56,7 +57,7 @@ __all__ = [
 # ------------------------------------------------------------------------------------------------ without derivative
 def _fixed(*xs: Any) -> list[Any]:
     """Operands of a function that carries no derivative: only vmap and staging still trace them."""
-    return [shape.stop_gradient(x) if isinstance(x, Tracer) else as_operand(x) for x in xs]
+    return [shape.stop_gradient(x) if isinstance(x, Tracer) else x for x in operands(*xs)]
 
 
 @entering
@@ -89,7 +90,7 @@ def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool
 @entering
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     """NumPy's ``array_equal``; under vmap a truth value for each example."""
-    a, b = _fixed(a1, a2)
+    a, b = _fixed(*operands(a1, a2, numbers=True))
     if not is_traced(a, b):
         return np.array_equal(a, b, equal_nan)
     if shape_of(a) != shape_of(b) or counting.is_text(a, b):
@@ -101,7 +102,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
 @entering
 def array_equiv(a1: Any, a2: Any) -> Any:
     """NumPy's ``array_equiv``; under vmap a truth value for each example."""
-    a, b = _fixed(a1, a2)
+    a, b = _fixed(*operands(a1, a2, numbers=True))
     if not is_traced(a, b):
         return np.array_equiv(a, b)
     try:
@@ -173,9 +174,10 @@ def full_like(
     s = shape_of(a) if shape is None else shape
     s = tuple(s) if isinstance(s, (tuple, list)) else (s,)
     to = np.dtype(dtype_of(a) if dtype is None else dtype)
+    fill_value = operands(a, fill_value)[1]
     return (
         _spread(fill_value, s, to)
-        if isinstance(fill_value, Tracer)
+        if isinstance(fill_value, Tracer) or len(shape_of(fill_value))
         else constant(a, s, fill_value, to)
     )
 

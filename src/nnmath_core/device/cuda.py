@@ -68,7 +68,7 @@ class Guarded:
         value = getattr(self._target, name)
         if isinstance(value, type) or not (callable(value) or isinstance(value, ModuleType)):
             return value
-        guarded = self.__dict__[name] = Guarded(value, self._scope)
+        guarded = self.__dict__[name] = type(self)(value, self._scope)
         return guarded
 
     def __call__(self, *args: Any, **parameters: Any) -> Any:
@@ -78,6 +78,26 @@ class Guarded:
 
     def __repr__(self) -> str:
         return f"<{self._target!r}, guarded>"
+
+
+class _Special(Guarded):
+    """Functions of `cupyx.scipy.special`, guarded: most of them know real numbers only."""
+
+    def __call__(self, *args: Any, **parameters: Any) -> Any:
+        """Call the target inside the context; what it has not got for complex numbers is a `DeviceError`."""
+        try:
+            return super().__call__(*args, **parameters)
+        except (TypeError, NotImplementedError) as error:
+            given = [x for x in args if getattr(getattr(x, "dtype", None), "kind", "") == "c"]
+            if not given:
+                raise
+            name = getattr(self._target, "__name__", repr(self._target)).removeprefix(
+                "cupyx_scipy_special_"
+            )
+            raise DeviceError(
+                f"{name}: CuPy has no implementation for {given[0].dtype}, so there is none on cuda:"
+                f'{given[0].device.id}. Compute it on the host: nm.to_device(x, "cpu").'
+            ) from error
 
 
 class CudaBackend(Backend):
@@ -105,7 +125,7 @@ class CudaBackend(Backend):
     @functools.cached_property
     def special(self) -> Any:
         """`cupyx.scipy.special`, guarded."""
-        return Guarded(importlib.import_module("cupyx.scipy.special"), self.scope)
+        return _Special(importlib.import_module("cupyx.scipy.special"), self.scope)
 
     def function(self, forward: str | Callable[..., Any]) -> Callable[..., Any]:
         """Return the callable of a ``forward``, which enters the device; see `Backend.function`."""

@@ -98,12 +98,17 @@ def ones(shape: Any, dtype: Any = None, order: Any = "C", *, device: Any = None)
 def full(
     shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", *, device: Any = None
 ) -> Any:
-    """NumPy's ``full``, on the default device; a traced value makes a traced array."""
+    """NumPy's ``full``, on the device of the value or the default one; a traced value makes a traced array."""
     if holds_tracer(fill_value):
         value = as_operand(fill_value)
         like = np.broadcast_to(np.zeros((), dtype_of(value)), shape)
         return functions.full_like(like, value, dtype)
-    return _backend(device).xp.full(shape, fill_value, dtype, order)
+    be = _backend(device)
+    if _on_device(fill_value) is not None or (be.device != CPU and np.ndim(fill_value)):
+        value = asarray(fill_value, dtype, device=device)  # CuPy fills with numbers only
+        xp = backend_of(value).xp
+        return xp.array(xp.broadcast_to(value, shape), order=order)
+    return be.xp.full(shape, fill_value, dtype, order)
 
 
 def eye(
@@ -387,8 +392,8 @@ def asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
 
 
 def require(a: Any, dtype: Any = None, requirements: Any = None) -> Any:
-    """NumPy's ``require``; a traced array has no layout, so that only the dtype and a copy can be asked for."""
-    if not holds_tracer(a):
+    """NumPy's ``require``; of arrays that are traced or on a device only the dtype and a copy can be asked for."""
+    if not holds_tracer(a) and _on_device(a) is None:
         return np.require(a, dtype, requirements)
     y = asarray(a, dtype)
     owned = {"O", "OWNDATA", "W", "WRITEABLE"} & {str(r).upper() for r in requirements or ()}

@@ -18,6 +18,8 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axes,
     normal_axis,
+    on_host,
+    operands,
     require_value,
     shape_of,
 )
@@ -137,7 +139,7 @@ def unstack(x, /, *, axis=0):
 @numpys(np.append)
 def append(arr, values, axis=None):
     """NumPy's ``append``: one array after another; without an axis both are flattened."""
-    return concatenate([as_operand(arr), as_operand(values)], axis)
+    return concatenate(operands(arr, values, numbers=True), axis)
 
 
 @numpys(np.block)
@@ -189,7 +191,7 @@ def _gather(x, positions, axis=0):
 def _positions(who, obj):
     """Positions as NumPy takes them: what is traced gives its values when it is integer or boolean."""
     if not is_traced(obj):
-        return obj
+        return on_host(obj)
     if dtype_of(obj).kind not in "biu":
         raise DtypeError(
             sentence(
@@ -200,13 +202,13 @@ def _positions(who, obj):
                 "Round it: `.astype(int)`.",
             )
         )
-    return require_value(f"np.{who}", obj)
+    return on_host(require_value(f"np.{who}", obj))
 
 
 @numpys(np.insert)
 def insert(arr, obj, values, axis=None):
     """NumPy's ``insert``: values before the given positions, converted to the dtype of the array."""
-    arr, values = as_operand(arr), as_operand(values)
+    arr, values = operands(arr, values, numbers=True)
     if axis is None:
         arr, axis = ravel(alias(arr)), 0
     n = int(np.prod(shape_of(arr)))

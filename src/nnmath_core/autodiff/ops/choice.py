@@ -13,6 +13,7 @@ from nnmath_core.autodiff.ops.conventions import (
     is_traced,
     methods,
     ndim_of,
+    operands,
     refuse,
     shape_of,
 )
@@ -40,16 +41,18 @@ def select(condlist, choicelist, default=0):
         raise ValueError("list of cases must be same length as list of conditions")
     if not len(condlist):
         raise ValueError("select with an empty condition list is not possible")
-    conditions, choices = [as_operand(c) for c in condlist], [as_operand(c) for c in choicelist]
+    n = len(condlist)
+    *both, default = operands(*condlist, *choicelist, default)
+    conditions, choices = both[:n], both[n:]
     for i, c in enumerate(conditions):
         if dtype_of(c) != np.bool_:
             raise TypeError(f"invalid entry {i} in condlist: should be boolean ndarray")
-    default = as_operand(default)
     dtype = np.result_type(
         *[x if isinstance(x, (int, float, complex)) else dtype_of(x) for x in (*choices, default)]
     )
     shape = np.broadcast_shapes(*map(shape_of, (*conditions, *choices, default)))
-    y = broadcast_to(cast(default, dtype), shape)
+    default = cast(operands(*both, default, numbers=True)[-1], dtype)
+    y = broadcast_to(default, shape)
     for c, x in zip(reversed(conditions), reversed(choices), strict=True):
         y = where(c, cast(x, dtype), y)
     return y

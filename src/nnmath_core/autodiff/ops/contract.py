@@ -24,6 +24,7 @@ from nnmath_core.autodiff.ops.conventions import (
     methods,
     ndim_of,
     normal_axis,
+    operands,
     refuse,
     result_dtype,
     shape_of,
@@ -187,7 +188,7 @@ def _mismatch(who, sa, sb, what):
 
 def operand_arrays(*xs):
     """Lists and numbers as arrays, numbers on the device of the others."""
-    xs = [as_operand(x) for x in xs]
+    xs = operands(*xs)
     like = next((x for x in xs if hasattr(x, "dtype")), 0.0)
     return [x if hasattr(x, "dtype") else constant(like, (), x, dtype_of(x)) for x in xs]
 

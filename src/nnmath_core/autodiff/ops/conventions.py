@@ -66,10 +66,57 @@ def refuse(who: str, **given: tuple[Any, Any]) -> None:
 
 
 def as_operand(x: Any) -> Any:
-    """A list or tuple as an array, stacked when it holds tracers; everything else as it is."""
+    """A list or tuple as an array, stacked when it holds tracers or arrays of a device; everything else as it is."""
     if isinstance(x, (list, tuple)):
-        return _stacked(x) if holds_tracer(x) else np.asarray(x)
+        if holds_tracer(x):
+            return _stacked(x)
+        try:
+            return np.asarray(x)
+        except TypeError:  # CuPy's arrays do not become NumPy's in silence
+            if _of_device(x) is None:
+                raise
+            return _stacked(x)
     return x
+
+
+def operands(*xs: Any, numbers: bool = False) -> list[Any]:
+    """The operands by `as_operand`; lists of numbers are put beside the first operand that is on a device.
+
+    Numbers fit every device; where a function reshapes or joins its operands, ``numbers`` makes arrays of them, too.
+    """
+    listed = (list, tuple, *(_NUMBERS if numbers else ()))
+    if not any(isinstance(x, listed) for x in xs):
+        return list(xs)
+    arrays = [as_operand(x) for x in xs]
+    like = next((a for a in arrays if on_device(a)), None)
+    if like is None:
+        return arrays
+    return [
+        a
+        if not isinstance(x, listed) or is_traced(a) or on_device(a)
+        else beside(like, np.asarray(a))
+        for x, a in zip(xs, arrays, strict=True)
+    ]
+
+
+_NUMBERS = (int, float, complex, np.generic)  # bool is an int
+
+
+def on_device(x: Any) -> bool:
+    """Whether x, or the value behind it, is an array of a device; while staging it is anywhere."""
+    return hasattr(value_of(x), "__cuda_array_interface__")
+
+
+def on_host(x: Any) -> Any:
+    """The values of a plain array on the host: of a device the copy waits for it."""
+    return backend_of(x).to_host(x) if hasattr(x, "__cuda_array_interface__") else x
+
+
+def _of_device(x: Any) -> Any:
+    """The first array of a device in a nested list; None without."""
+    if isinstance(x, (list, tuple)):
+        return next((y for y in map(_of_device, x) if y is not None), None)
+    return x if on_device(x) else None
 
 
 def holds_tracer(x: Any) -> bool:
@@ -81,7 +128,8 @@ def holds_tracer(x: Any) -> bool:
 
 def _stacked(xs: Any) -> Any:
     """NumPy's array of a nested list, where some entries are tracers."""
-    parts = [x if isinstance(x, Tracer) else np.asarray(x) for x in map(as_operand, xs)]
+    parts = operands(*map(as_operand, xs), numbers=True)
+    parts = [x if isinstance(x, Tracer) or on_device(x) else np.asarray(x) for x in parts]
     shapes = sorted({shape_of(x) for x in parts})
     if len(shapes) > 1:
         raise ValueError(
@@ -145,7 +193,7 @@ def constant(like: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Any
 def beside(like: Any, x: np.ndarray) -> Any:
     """A host constant of ours on the device of ``like`` (the host while staging)."""
     v = value_of(like)
-    if isinstance(v, (np.ndarray, np.generic, Tracer, int, float)):
+    if isinstance(v, (np.ndarray, np.generic, Tracer, int, float, complex)):
         return x
     return backend_of(v).from_host(x)
 
@@ -240,6 +288,9 @@ __all__ = [
     "normal_axes",
     "normal_axis",
     "numpy_functions",
+    "on_device",
+    "on_host",
+    "operands",
     "placed",
     "real_dtype",
     "refuse",

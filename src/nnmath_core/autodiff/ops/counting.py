@@ -20,11 +20,15 @@ from nnmath_core.autodiff.ops.conventions import (
     Aval,
     all_batched,
     as_operand,
+    beside,
     constant,
     dtype_of,
     holds_tracer,
     is_traced,
     ndim_of,
+    on_device,
+    on_host,
+    operands,
     require_value,
     shape_of,
 )
@@ -35,6 +39,7 @@ from nnmath_core.autodiff.ops.shape import cast, ravel, reshape_p, stop_gradient
 from nnmath_core.autodiff.ops.spacing import linspace
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import require_in, sentence
+from nnmath_core.device import backend_of
 from nnmath_core.errors import DtypeError, ShapeError
 
 __all__ = [
@@ -102,7 +107,7 @@ searchsorted_p = Primitive(
 def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     """NumPy's ``searchsorted``; it carries no derivative."""
     require_in("searchsorted", "side", side, ("left", "right", "l", "r", "L", "R"))
-    a, v = as_operand(a), as_operand(v)
+    a, v = operands(a, v)
     if ndim_of(a) != 1:
         raise ValueError(f"searchsorted: `a` must have one axis, got shape {shape_of(a)}.")
     a = a if sorter is None else take(a, sorter, 0)
@@ -123,7 +128,7 @@ def is_text(*xs: Any) -> bool:
 @numpys(np.digitize)
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """NumPy's ``digitize``; it carries no derivative. Under vmap and staging bins must be plain."""
-    x, bins = as_operand(x), as_operand(bins)
+    x, bins = operands(x, bins)
     step = diff(require_value("np.digitize", bins, "Pass bins as a plain array."))
     side = "left" if right else "right"
     if (step >= 0).all():
@@ -160,10 +165,19 @@ def _double(w: Any) -> Any:
 def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
     """NumPy's ``histogram_bin_edges``: they follow the smallest and the largest entry of the data."""
     a = as_operand(a)
-    edges = np.histogram_bin_edges(
-        require_value("np.histogram_bin_edges", a), _plain_bins(bins), range
-    )
-    return _followed(a, bins, range, edges)
+    v = require_value("np.histogram_bin_edges", a)
+    edges = np.histogram_bin_edges(_ends(v, bins), _plain_bins(bins), range)
+    return _followed(a, bins, range, beside(v, edges))
+
+
+def _ends(v: Any, bins: Any) -> Any:
+    """What NumPy's edges depend on, on the host: of a device the ends of the data, for a rule like "auto" all of it."""
+    if not hasattr(v, "__cuda_array_interface__"):
+        return v
+    if isinstance(bins, str) or not v.size:
+        return on_host(v)
+    xp = backend_of(v).xp
+    return on_host(xp.stack([xp.min(v), xp.max(v)]))
 
 
 def _followed(x: Any, bins: Any, range: Any, edges: Any) -> Any:
@@ -181,7 +195,7 @@ def _followed(x: Any, bins: Any, range: Any, edges: Any) -> Any:
 def _plain_bins(bins: Any) -> Any:
     if isinstance(bins, (list, tuple)):
         return [_plain_bins(b) for b in bins]
-    return require_value("np.histogram", bins) if isinstance(bins, Tracer) else bins
+    return on_host(require_value("np.histogram", bins) if isinstance(bins, Tracer) else bins)
 
 
 @numpys(np.histogram)
@@ -248,25 +262,26 @@ def _columns(sample: Any) -> list[Any]:
 
 def _histogram(who: str, columns: Any, bins: Any, ranges: Any, density: Any, weights: Any) -> Any:
     """Weights summed in the cells of a grid: places and edges are NumPy's, of plain numbers."""
-    data = [np.ravel(require_value(f"np.{who}", c)) for c in columns]
-    sample = np.stack(data, 1)
+    data = [ravel(require_value(f"np.{who}", c)) for c in columns]
+    xp = backend_of(*data, who=who).xp
     one = who == "histogram"  # it counts in integers, and knows rules for the number of bins
     if one:
-        edges = [
-            np.histogram_bin_edges(data[0], _plain_bins(bins[0]), ranges[0] if ranges else None)
-        ]
+        v, within = _ends(data[0], bins[0]), ranges[0] if ranges else None
+        edges = [np.histogram_bin_edges(v, _plain_bins(bins[0]), within)]
     else:
+        sample = np.stack([_ends(v, 1) for v in data], 1)
         edges = list(np.histogramdd(sample, _plain_bins(bins), ranges)[1])
-    cell, shown = np.zeros(len(sample), np.intp), np.ones(len(sample), bool)
+    edges = [beside(data[0], e) for e in edges]
+    cell, shown = xp.zeros(len(data[0]), np.intp), xp.ones(len(data[0]), bool)
     shape = tuple(len(e) - 1 for e in edges)
     for x, e in zip(data, edges, strict=True):
-        i = np.searchsorted(e, x, side="right") - 1
-        i = np.where(x == e[-1], len(e) - 2, i)  # the last bin is closed
+        i = xp.searchsorted(e, x, side="right") - 1
+        i = xp.where(x == e[-1], len(e) - 2, i)  # the last bin is closed
         shown &= (i >= 0) & (i < len(e) - 1)
-        cell = cell * (len(e) - 1) + np.clip(i, 0, len(e) - 2)
+        cell = cell * (len(e) - 1) + xp.clip(i, 0, len(e) - 2)
     (at,) = shown.nonzero()
     if weights is None:
-        count: Any = np.bincount(cell[at], minlength=math.prod(shape))
+        count: Any = xp.bincount(cell[at], minlength=math.prod(shape))
         count = count if one else count.astype(float)
     else:
         w = as_operand(weights) if one else _double(weights)
@@ -279,7 +294,7 @@ def _histogram(who: str, columns: Any, bins: Any, ranges: Any, density: Any, wei
         for k, (c, b, e) in enumerate(zip(columns, each, edges, strict=True))
     ]
     if density:
-        volume: Any = np.ones(shape)
+        volume: Any = constant(data[0], shape, 1, np.float64)
         for k, e in enumerate(edges):
             volume = volume * diff(e).reshape((-1,) + (1,) * (len(edges) - k - 1))
         count = count / volume / sum(count)
@@ -296,11 +311,15 @@ def isin(
     *,
     kind: Any = None,
 ) -> Any:
-    """NumPy's ``isin``, by comparing all pairs; it carries no derivative."""
-    element = stop_gradient(as_operand(element))
-    tests = stop_gradient(ravel(as_operand(test_elements)))
+    """NumPy's ``isin``; of traced arrays by comparing all pairs. It carries no derivative."""
+    element, tests = operands(element, test_elements, numbers=True)
+    element, tests = stop_gradient(element), stop_gradient(ravel(tests))
     if not is_traced(element, tests):
-        return np.isin(element, tests, assume_unique, invert, kind=kind)
+        if not on_device(element) and not on_device(tests):
+            return np.isin(element, tests, assume_unique, invert, kind=kind)
+        require_in("isin", "kind", kind, (None, "sort", "table"))  # CuPy has one, which sorts
+        xp = backend_of(element, tests, who="isin", names=("element", "test_elements")).xp
+        return xp.isin(element, tests, assume_unique, invert)
     if shape_of(tests)[0] == 0 or is_text(element, tests):
         return constant(element, shape_of(element), invert, np.bool_)
     found = any_of(equal(element[..., None], tests), -1)
@@ -312,4 +331,5 @@ def in1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False, *, kind: Any = None
 ) -> Any:
     """NumPy's ``in1d``, which NumPy 2.4 has no more: `isin` of the flat array."""
-    return isin(ravel(as_operand(ar1)), ar2, assume_unique, invert, kind=kind)
+    ar1, ar2 = operands(ar1, ar2, numbers=True)
+    return isin(ravel(ar1), ar2, assume_unique, invert, kind=kind)

@@ -26,6 +26,7 @@ from nnmath_core.autodiff.ops.conventions import (
     dtype_of,
     ndim_of,
     normal_axis,
+    operands,
     refuse,
     shape_of,
     ufuncs,
@@ -428,7 +429,7 @@ def real_if_close(a, tol=100):
 @numpys(np.unwrap)
 def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
     """NumPy's ``unwrap``: p plus whole periods, so its derivative is that of p."""
-    p = as_operand(p)
+    p, discont, period = operands(p, discont, period)
     axis = normal_axis("unwrap", axis, ndim_of(p))
     step = diff(stop_gradient(p), axis=axis)
     discont = period / 2 if discont is None else discont

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -30,7 +31,7 @@ from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.ops.shape import broadcast_to, cast, flip_p, moveaxis, ravel, reshape_p
 from nnmath_core.autodiff.primitive import Primitive, sample
 from nnmath_core.checks import require_in, sentence
-from nnmath_core.device import entering
+from nnmath_core.device import backend_of, entering
 from nnmath_core.device.cpu import add_at
 from nnmath_core.errors import DtypeError
 
@@ -480,9 +481,10 @@ def take(a, indices, axis=None, out=None, mode="raise"):
         a, axis = ravel(alias(as_operand(a))), 0
     axis = normal_axis("take", axis, ndim_of(a))
     n = shape_of(a)[axis]
+    listed = not hasattr(indices, "dtype")
     if isinstance(indices, (list, tuple, range)):
-        indices = np.asarray(indices)
-        indices = indices if indices.size else indices.astype(np.intp)
+        indices = as_operand(list(indices))
+        indices = indices if math.prod(shape_of(indices)) else cast(indices, np.intp)
     if dtype_of(indices).kind not in "biu":
         raise DtypeError(
             sentence(
@@ -491,7 +493,8 @@ def take(a, indices, axis=None, out=None, mode="raise"):
         )
     if mode != "raise" and n:
         indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
-    return take_p(a, _checked(indices, n, axis), axis=axis)
+    i = _checked(indices, n, axis)
+    return take_p(a, beside(a, i) if listed and isinstance(i, np.ndarray) else i, axis=axis)
 
 
 @implements(np.take_along_axis)
@@ -557,15 +560,24 @@ def nonzero(a):
 def compress(condition, a, axis=None, out=None):
     """NumPy's ``compress``."""
     refuse("compress", out=(out, None))
-    (i,) = np.asarray(condition).nonzero()
-    return take(a, i, axis)
+    a, condition = as_operand(a), as_operand(condition)
+    if ndim_of(condition) != 1:
+        raise ValueError("condition must be a 1-d array")
+    return take(a, _places(condition, a), axis)
+
+
+def _places(condition, a):
+    """Where the flat condition holds, beside a: on a device their number is read, being the shape of the result."""
+    if hasattr(condition, "__cuda_array_interface__"):
+        return backend_of(condition).xp.flatnonzero(condition)
+    return beside(a, np.flatnonzero(np.asarray(condition)))
 
 
 @implements(np.extract)
 def extract(condition, arr):
     """NumPy's ``extract``."""
-    (i,) = np.asarray(condition).ravel().nonzero()
-    return take(ravel(alias(arr)), i, 0)
+    arr = as_operand(arr)
+    return take(ravel(alias(arr)), _places(as_operand(condition), arr), 0)
 
 
 methods.update(

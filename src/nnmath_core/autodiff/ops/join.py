@@ -19,6 +19,7 @@ from nnmath_core.autodiff.ops.conventions import (
     methods,
     ndim_of,
     normal_axis,
+    operands,
     refuse,
     result_dtype,
     shape_of,
@@ -165,7 +166,7 @@ repeat_p = Primitive(
 def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """NumPy's ``concatenate``; ``axis=None`` flattens first."""
     refuse("concatenate", out=(out, None), casting=(casting, "same_kind"))
-    arrays = [as_operand(a) for a in arrays]
+    arrays = operands(*arrays)
     if not arrays:
         raise ValueError("need at least one array to concatenate")
     if axis is None:
@@ -191,7 +192,7 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """NumPy's ``stack``."""
     refuse("stack", out=(out, None), casting=(casting, "same_kind"))
-    arrays = [as_operand(a) for a in arrays]
+    arrays = operands(*arrays)
     if not arrays:
         raise ValueError("need at least one array to stack")
     shapes = {shape_of(a) for a in arrays}

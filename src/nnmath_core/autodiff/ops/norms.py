@@ -21,6 +21,7 @@ from nnmath_core.autodiff.ops.conventions import (
     kept,
     ndim_of,
     normal_axes,
+    operands,
     real_dtype,
     shape_of,
 )
@@ -254,8 +255,8 @@ def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
             else rtol
         )
         tol = max(s, -1, keepdims=True) * (
-            np.asarray(factor)[..., None] if np.ndim(factor) else factor
+            operands(A, factor)[1][..., None] if np.ndim(factor) else factor
         )
     else:
-        tol = np.asarray(tol)[..., None] if np.ndim(tol) else tol
+        tol = operands(A, tol)[1][..., None] if np.ndim(tol) else tol
     return count_nonzero(greater(s, tol), -1)

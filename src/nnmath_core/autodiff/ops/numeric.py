@@ -21,6 +21,7 @@ from nnmath_core.autodiff.ops.conventions import (
     ndim_of,
     normal_axes,
     normal_axis,
+    operands,
     shape_of,
 )
 from nnmath_core.autodiff.ops.counting import searchsorted_p
@@ -52,7 +53,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     At a knot the slope in x is that of the interval on its right, at the last knot that on its left; outside it is 0.
     Where the heights or knots are infinite the values are NumPy's; a knot beside an infinite slope has slope 0 in x.
     """
-    x, xp, fp = (as_operand(v) for v in (x, xp, fp))
+    x, xp, fp = operands(x, xp, fp)
     x, xp, fp = (cast(v, np.result_type(dtype_of(v), np.float64)) for v in (x, xp, fp))
     if ndim_of(xp) != 1 or shape_of(xp) != shape_of(fp):
         raise ValueError(
@@ -194,7 +195,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     if x is None:
         d = dx
     else:
-        x = as_operand(x)
+        y, x = operands(y, x)
         # NumPy counts a negative axis from the end of x, too
         d = diff(x, axis=0 if ndim_of(x) == 1 else axis - ndim_of(y) if last < 0 else axis)
         if ndim_of(x) == 1:
@@ -207,9 +208,9 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 @numpys(np.ediff1d)
 def ediff1d(ary, to_end=None, to_begin=None):
     """NumPy's ``ediff1d``: the differences of the flat array, between what is put before and behind."""
-    a = ravel(as_operand(ary))
-    parts = [ravel(as_operand(np.asarray(v) if isinstance(v, (int, float)) else v)) if v is not None else None
-             for v in (to_begin, to_end)]  # fmt: skip
+    given = [v for v in (to_begin, to_end) if v is not None]
+    a, *rest = map(ravel, operands(ary, *given, numbers=True))
+    parts = [None if v is None else rest.pop(0) for v in (to_begin, to_end)]
     dtype = dtype_of(a)
     for name, v in zip(("to_begin", "to_end"), parts, strict=True):
         if v is not None and not np.can_cast(dtype_of(v), dtype, "same_kind"):
@@ -227,7 +228,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     """NumPy's ``cross``: of vectors of length 3, or 2, whose third entry is 0."""
     if axis is not None:
         axisa, axisb, axisc = (axis,) * 3
-    a, b = as_operand(a), as_operand(b)
+    a, b = operands(a, b)
     for name, x in (("a", a), ("b", b)):
         if not ndim_of(x):
             raise ValueError("At least one array has zero dimension")
@@ -254,7 +255,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 @numpys(np.kron)
 def kron(a, b):
     """NumPy's ``kron``: the product of each entry of a with b."""
-    a, b = as_operand(a), as_operand(b)
+    a, b = operands(a, b, numbers=True)
     n = max(ndim_of(a), ndim_of(b))
     sa, sb = ((1,) * (n - ndim_of(x)) + tuple(shape_of(x)) for x in (a, b))
     left = reshape_p(a, shape=tuple(m for k in sa for m in (k, 1))) if n else a

@@ -9,10 +9,13 @@ from nnmath_core.autodiff.ops.compare import equal
 from nnmath_core.autodiff.ops.contract import matmul
 from nnmath_core.autodiff.ops.conventions import (
     as_operand,
+    beside,
     constant,
     dtype_of,
     is_known,
     ndim_of,
+    on_host,
+    operands,
     refuse,
     require_value,
     shape_of,
@@ -54,6 +57,12 @@ def _coefficients(p):
     return atleast_1d(as_operand(np.asarray(p) if isinstance(p, np.poly1d) else p))
 
 
+def _both(a, b):
+    """The coefficients of two polynomials, where one may be numbers beside an array of a device."""
+    a, b = (list(p) if isinstance(p, np.poly1d) else p for p in (a, b))
+    return map(atleast_1d, operands(a, b, numbers=True))
+
+
 def _listed(who, p):
     """The coefficients for a function that takes no single number as a polynomial, since NumPy's does not."""
     if ndim_of(as_operand(p)) == 0 and not isinstance(p, np.poly1d):
@@ -82,7 +91,7 @@ def polyval(p, x):
 
 
 def _added(a1, a2, sign):
-    a, b = _coefficients(a1), _coefficients(a2)
+    a, b = _both(a1, a2)
     n, m = shape_of(a)[0], shape_of(b)[0]
     if n < m:
         a = concatenate([_zeros(a, m - n), a])
@@ -109,7 +118,7 @@ def polymul(a1, a2):
 
     Leading zeros are dropped as NumPy drops them; under vmap and staging, where values are not known, they stay.
     """
-    a, b = _coefficients(a1), _coefficients(a2)
+    a, b = _both(a1, a2)
     for x in (a, b):
         if ndim_of(x) != 1:
             raise ValueError("Polynomial must be 1d only.")
@@ -129,7 +138,7 @@ def _leading_zeros(p):
 @numpys(np.polydiv)
 def polydiv(u, v):
     """NumPy's ``polydiv``: quotient and remainder, by long division; v's first coefficient must not be 0."""
-    u, v = _coefficients(u), _coefficients(v)
+    u, v = _both(u, v)
     dtype = np.result_type(dtype_of(u), dtype_of(v), np.float16)
     u, v = cast(u, dtype), cast(v, dtype)
     m, n = shape_of(u)[0] - 1, shape_of(v)[0] - 1
@@ -172,22 +181,27 @@ def polyder(p, m=1):
     p = _listed("polyder", p)
     for _ in range(_order("polyder", m)):
         n = shape_of(p)[0] - 1
-        p = p[:-1] * np.arange(n, 0, -1) if n >= 0 else p
+        p = p[:-1] * _powers(p, n) if n >= 0 else p
     return p
+
+
+def _powers(p, n):
+    """The numbers n, ..., 1 beside the coefficients."""
+    return beside(p, np.arange(n, 0, -1))
 
 
 @numpys(np.polyint)
 def polyint(p, m=1, k=None):
     """NumPy's ``polyint``: the coefficients of the integral of order m, with constants k."""
     p, m = _listed("polyint", p), _order("polyint", m)
-    k = _zeros(p, max(m, 1)) if k is None else atleast_1d(as_operand(k))
+    k = _zeros(p, max(m, 1)) if k is None else atleast_1d(operands(p, k, numbers=True)[1])
     if shape_of(k)[0] == 1 and m > 1:
         k = broadcast_to(k, (m,))
     if shape_of(k)[0] < m:
         raise ValueError("k must be a scalar or a rank-1 array of length 1 or >m.")
     for j in range(m):
         n = shape_of(p)[0]
-        p = concatenate([p / np.arange(n, 0, -1), k[j : j + 1]])
+        p = concatenate([p / _powers(p, n), k[j : j + 1]])
     return p
 
 
@@ -246,9 +260,9 @@ def roots(p):
     if ndim_of(p) != 1:
         raise ValueError("Input must be a rank-1 array.")
     v = require_value("np.roots", p)
-    (places,) = np.nonzero(np.asarray(v))
+    (places,) = np.nonzero(on_host(np.asarray(v) if isinstance(v, np.generic) else v))
     if not len(places):
-        return np.array([])
+        return constant(p, (0,), 0, np.float64)
     behind = len(v) - int(places[-1]) - 1
     p = p[int(places[0]) : int(places[-1]) + 1]
     p = floating(p)
@@ -256,7 +270,7 @@ def roots(p):
     if n == 1:
         return _zeros(p, behind)
     first = (-p[1:] / p[0])[None]
-    below = np.eye(n - 2, n - 1).astype(dtype_of(p))
+    below = beside(p, np.eye(n - 2, n - 1).astype(dtype_of(p)))
     found = np.linalg.eigvals(concatenate([first, below]) if n > 2 else first)
     return concatenate([found, _zeros(found, behind)]) if behind else found
 

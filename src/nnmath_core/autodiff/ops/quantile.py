@@ -17,11 +17,13 @@ from nnmath_core.autodiff.ops.compare import (
 )
 from nnmath_core.autodiff.ops.conventions import (
     as_operand,
+    beside,
     dtype_of,
     is_traced,
     kept,
     ndim_of,
     normal_axes,
+    operands,
     refuse,
     shape_of,
 )
@@ -192,6 +194,7 @@ def _inside(i, n):
 
 def _fractions(who, q, a, over):
     """Q as fractions in [0, 1], in the dtype of a when it is a Python number; its shape."""
+    given = hasattr(q, "dtype")
     if isinstance(q, (int, float)):
         q = np.asarray(q, dtype_of(a))
     q = as_operand(q)
@@ -208,7 +211,7 @@ def _fractions(who, q, a, over):
             if over != 1
             else "Quantiles must be in the range [0, 1]"
         )
-    return q
+    return q if given or is_traced(q) else beside(a, q)
 
 
 def _quantile(who, a, q, axis, out, method, keepdims, weights, nan, over=1):
@@ -256,7 +259,7 @@ def _quantile(who, a, q, axis, out, method, keepdims, weights, nan, over=1):
 
 def _weighted(who, a, x, weights, axis, axes, q, nan):
     """The inverse of the weighted distribution function: piecewise constant in the weights."""
-    w = stop_gradient(as_operand(weights))
+    w = stop_gradient(operands(a, weights)[1])
     if shape_of(w) != shape_of(a):
         if len(axes) != 1 or shape_of(w) != (shape_of(a)[axes[0]],):
             raise ValueError(

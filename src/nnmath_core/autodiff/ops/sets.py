@@ -11,9 +11,11 @@ import numpy as np
 
 from nnmath_core.autodiff.ops.conventions import (
     as_operand,
+    beside,
     dtype_of,
     ndim_of,
     normal_axis,
+    operands,
     require_value,
     shape_of,
 )
@@ -126,10 +128,15 @@ def unique_values(x: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------- two sets
 def _both(who: str, ar1: Any, ar2: Any) -> Any:
-    a, b = ravel(as_operand(ar1)), ravel(as_operand(ar2))
+    a, b = map(ravel, operands(ar1, ar2, numbers=True))
     u, v = (require_value(f"np.{who}", x) for x in (a, b))
     dtype = np.result_type(dtype_of(a), dtype_of(b))
     return concatenate([a, b], dtype=dtype), u, v
+
+
+def _places(u, assume_unique):
+    """The places of the distinct entries."""
+    return beside(u, np.arange(u.size)) if assume_unique else np.unique(u, return_index=True)[1]
 
 
 @numpys(np.intersect1d)
@@ -137,8 +144,8 @@ def intersect1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False
 ) -> Any:
     """NumPy's ``intersect1d``: the entries of ``ar1`` are selected and get the derivative."""
-    a = ravel(as_operand(ar1))
-    u, v = (require_value("np.intersect1d", x) for x in (a, ravel(as_operand(ar2))))
+    a, b = map(ravel, operands(ar1, ar2, numbers=True))
+    u, v = (require_value("np.intersect1d", x) for x in (a, b))
     _, i, j = np.intersect1d(u, v, assume_unique, return_indices=True)
     y = take(a, i, 0)
     return (y, i, j) if return_indices else y
@@ -153,9 +160,9 @@ def union1d(ar1: Any, ar2: Any) -> Any:
 @numpys(np.setdiff1d)
 def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     """NumPy's ``setdiff1d``: the entries of ``ar1`` that are not in ``ar2``."""
-    a = ravel(as_operand(ar1))
-    u, v = (require_value("np.setdiff1d", x) for x in (a, ravel(as_operand(ar2))))
-    places = np.arange(u.size) if assume_unique else np.unique(u, return_index=True)[1]
+    a, b = map(ravel, operands(ar1, ar2, numbers=True))
+    u, v = (require_value("np.setdiff1d", x) for x in (a, b))
+    places = _places(u, assume_unique)
     return take(a, places[~np.isin(u[places], v)], 0)
 
 
@@ -163,9 +170,7 @@ def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
 def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     """NumPy's ``setxor1d``: the entries that are in one of the two only."""
     joined, u, v = _both("setxor1d", ar1, ar2)
-    i, j = (
-        np.arange(x.size) if assume_unique else np.unique(x, return_index=True)[1] for x in (u, v)
-    )
+    i, j = (_places(x, assume_unique) for x in (u, v))
     alone = np.concatenate([i[~np.isin(u[i], v)], u.size + j[~np.isin(v[j], u)]])
     w = np.concatenate([u, v])
     return take(joined, alone[np.argsort(w[alone], kind="stable")], 0)

@@ -15,6 +15,7 @@ from nnmath_core.autodiff.ops.conventions import (
     dtype_of,
     is_traced,
     ndim_of,
+    operands,
     shape_of,
 )
 from nnmath_core.autodiff.ops.elementwise import absolute, floor, log10, power, sign
@@ -38,7 +39,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     num = operator.index(num)
     if num < 0:
         raise ValueError(f"Number of samples, {num}, must be non-negative.")
-    start, stop = as_operand(start), as_operand(stop)
+    start, stop = operands(start, stop)
     natural = np.linspace(_probe(start), _probe(stop), 2).dtype
     to = natural if dtype is None else np.dtype(dtype)
     ends = np.broadcast_shapes(shape_of(start), shape_of(stop))
@@ -61,7 +62,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 @numpys(np.logspace)
 def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
     """NumPy's ``logspace``: powers of the base, whose exponents are evenly spaced."""
-    start, stop, base = as_operand(start), as_operand(stop), as_operand(base)
+    start, stop, base = operands(start, stop, base)
     if ndim_of(base):
         whole = max(map(ndim_of, (start, stop, base)))
         start, stop, base = (
@@ -75,7 +76,7 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 @numpys(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     """NumPy's ``geomspace``: a constant ratio from one number to the next; neither end is 0."""
-    start, stop = as_operand(start), as_operand(stop)
+    start, stop = operands(start, stop, numbers=True)
     _require_no_zero(start, stop)
     natural = np.geomspace(_probe(start), _probe(stop), 2).dtype
     start, stop = cast(start, natural), cast(stop, natural)
