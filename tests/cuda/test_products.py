@@ -8,7 +8,7 @@ import pytest
 from emulated import libraries
 
 import nnmath_core as nm
-from nnmath_core.device import backend_for, products
+from nnmath_core.device import backend_for, products, to_device
 from nnmath_core.device.precision import current_matmul_precision
 from nnmath_core.device.products import gemm, gemm_can, matmul
 from nnmath_core.errors import DeviceError, DomainError, DtypeError, ShapeError
@@ -540,3 +540,24 @@ def test_products_go_to_the_current_stream(cp, device):
     assert libraries.products()["stream"] == stream.ptr
     nm.numpy.matmul(x, x)
     assert libraries.products()["stream"] == cp.cuda.get_current_stream().ptr
+
+
+# ------------------------------------------------------------------------------ determinants
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_derivatives_of_determinants_use_our_products(cp, monkeypatch, order):
+    singular = np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0], [0.5, 1.0, 3.0]])
+    a = np.array([singular, np.eye(3) + 0.3])
+    ts = np.random.default_rng(order).standard_normal((order, 2, 3, 3))
+
+    def along(g, t):
+        return lambda a: nm.jvp(g, (a,), (t,))[1]
+
+    def f(a, *ts):
+        g = lambda a: nm.numpy.sum(nm.numpy.linalg.det(a))  # noqa: E731
+        for t in ts:
+            g = along(g, t)
+        return g(a)
+
+    monkeypatch.setattr(cp, "einsum", None)
+    y = f(to_device(a, "cuda:0"), *to_device(list(ts), "cuda:0"))
+    np.testing.assert_allclose(to_device(y, "cpu"), f(a, *ts), rtol=1e-12, atol=1e-13)

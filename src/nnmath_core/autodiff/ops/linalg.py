@@ -158,8 +158,26 @@ def _odd(order):
     return sum(a > b for a, b in itertools.combinations(order, 2)) % 2
 
 
-def _cofactors_of_diagonal(xp, s, ts):
+def _multiplied(be, x, ts, labels, taken, out):
+    """The sum over all letters but those of ``out`` of x times one matrix after the other; leading axes are one."""
+    lead = string.ascii_uppercase[: x.ndim - len(labels)]
+    at, out = lead + labels, lead + out
+    for k, (t, (row, column)) in enumerate(zip(ts, taken, strict=True)):
+        label = lead + (row if row == column else row + column)
+        t = be.xp.diagonal(t, axis1=-2, axis2=-1) if row == column else t
+        needed = out + "".join(taken[k + 1 :])
+        to = (
+            out
+            if k == len(ts) - 1
+            else "".join(c for c in dict.fromkeys(at + label) if c in needed)
+        )
+        x, at = be.contract(x, t, spec=(at, label, to)), to
+    return x
+
+
+def _cofactors_of_diagonal(be, s, ts):
     """Derivative of the cofactors at the diagonal matrix of s along all of ts: of order len(ts)."""
+    xp = be.xp
     n, order = s.shape[-1], len(ts) + 1
     others = _without(xp, s, order)
     letters = string.ascii_lowercase[:order]
@@ -168,9 +186,9 @@ def _cofactors_of_diagonal(xp, s, ts):
     # det is the sum over permutations; each direction takes one of the rows, s those that stay in their place
     for turn in itertools.permutations(range(order)):
         columns = [letters[k] for k in turn]
-        taken = [f"...{r}{c}" for r, c in zip(letters[1:], columns[1:], strict=True)]
+        taken = [r + c for r, c in zip(letters[1:], columns[1:], strict=True)]
         to = letters[0] + (columns[0] if turn[0] else "")
-        part = xp.einsum(f"{','.join(['...' + letters, *taken])}->...{to}", others, *ts)
+        part = _multiplied(be, others, ts, letters, taken, to)
         part = -part if _odd(turn) else part
         if turn[0]:
             out = out + part
@@ -188,7 +206,7 @@ def _cofactors(be, a, *ts):
     known = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None, None]
     u, s, vh = xp.linalg.svd(xp.where(known, a, xp.zeros_like(a)))
     uh, v = xp.conj(xp.swapaxes(u, -1, -2)), xp.conj(xp.swapaxes(vh, -1, -2))
-    inner = _cofactors_of_diagonal(xp, s, [xp.matmul(uh, xp.matmul(t, v)) for t in ts])
+    inner = _cofactors_of_diagonal(be, s, [xp.matmul(uh, xp.matmul(t, v)) for t in ts])
     sign = (xp.linalg.det(u) * xp.linalg.det(vh))[..., None, None]
     y = sign * xp.matmul(xp.conj(u), xp.matmul(inner, xp.conj(vh)))
     return xp.where(known, y, math.nan).astype(dtype)
