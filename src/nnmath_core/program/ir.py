@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of
+from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of, value_of
 from nnmath_core._ext._tree import TreeDef, flatten, flatten_like, paths, unflatten
 from nnmath_core.autodiff.control.subprogram import lines_of, with_spent
 from nnmath_core.autodiff.primitive import Primitive
+from nnmath_core.device.resident import Resident
 from nnmath_core.errors import ShapeError, TreeError
 
 __all__ = ["Equation", "Program"]
@@ -47,7 +48,7 @@ class Program:
     Notes
     -----
     Calling it runs the equations by definition, on arrays or tracers of any transformation. Arguments must have the
-    structure and shapes it was staged for.
+    structure and shapes it was staged for. On arrays of a device the constants of the host move there, once.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Program:
         self.equations = tuple(equations)
         self.inputs = tuple(inputs)
         self.constants = dict(constants)
+        self._resident = Resident(self.constants)
         self.outputs = tuple(outputs)
         self.name = name
         self.in_def, self.out_def = in_def, out_def
@@ -107,7 +109,7 @@ class Program:
                 f"{self.name}: the program was staged for arguments {self.in_def}, got "
                 f"{flatten(args)[1]}."
             )
-        env: dict[Any, Any] = dict(self.constants)
+        env: dict[Any, Any] = self._resident.beside(map(value_of, leaves))
         for i, (v, x) in enumerate(zip(self.inputs, leaves, strict=True)):
             if shape_of(x) != v.shape or dtype_of(x) != v.dtype:
                 at = paths(self.in_def)[i].removeprefix("[").replace("]", "", 1)

@@ -19,6 +19,7 @@ from nnmath_core._ext._autodiff import (
     replay,
     shape_of,
     stage_door,
+    value_of,
     vjp_door,
 )
 from nnmath_core._ext._tree import TreeDef
@@ -26,6 +27,7 @@ from nnmath_core.autodiff.ops.conventions import expand_batch
 from nnmath_core.autodiff.transforms import vmap
 from nnmath_core.autodiff.variables import carries, joined, parts, zero
 from nnmath_core.autodiff.watch import at_line, watches_lines
+from nnmath_core.device.resident import Resident
 
 __all__ = [
     "SubProgram",
@@ -57,6 +59,7 @@ class SubProgram:
         self.constants = {
             v: x for v, x in recording.constants.items() if v in read and v not in self.inputs
         }
+        self._resident = Resident(self.constants)
         self._recorded = with_spent(
             self.equations, {*self.constants, *(x for x in self.outputs if isinstance(x, Var))}
         )
@@ -67,7 +70,7 @@ class SubProgram:
 
     def __call__(self, *xs: Any) -> list[Any]:
         """Run the equations."""
-        env: dict[Any, Any] = dict(self.constants)
+        env: dict[Any, Any] = self._resident.beside(map(value_of, xs))
         env.update(zip(self.inputs, xs, strict=True))
         if self.lines and watches_lines():  # recorded once more: from the same lines
             for equation in self._recorded:
@@ -98,6 +101,7 @@ class SubProgram:
         new = object.__new__(SubProgram)
         new.name, new.inputs, new.outputs = self.name, self.inputs, tuple(outputs)
         new.equations, new.constants, new.lines = list(equations), dict(constants), dict(lines)
+        new._resident = Resident(new.constants)
         kept = {*new.constants, *(x for x in new.outputs if isinstance(x, Var))}
         new._recorded = with_spent(new.equations, kept)
         new._derived = {}
