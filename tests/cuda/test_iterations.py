@@ -755,6 +755,20 @@ def test_differences_are_copied_once_for_a_block(device, cp):
     assert many.launches < 2 * few.launches
 
 
+def test_second_derivatives_come_back_as_one_vector(device, cp):
+    """Five variables instead of one: each product is still one copy, and its direction goes there once."""
+
+    def copies(order, leaves):
+        args = [cp.linspace(0.1, 2.0, 4) for _ in range(leaves)]
+        f = lambda ws: sum((np.sin(w) * w).sum() for w in ws)  # noqa: E731
+        counted = Counted(device, lambda: nm.check_grads(f, (args,), points=1, order=order, rng=0))
+        return np.array([counted.all["device to host"], counted.all["host to device"]])
+
+    few, many = (copies(2, k) - copies(1, k) for k in (1, 5))
+    # two runs of our own function, by the way: a copy a variable
+    assert np.all(many - few <= [4, 16]), (few, many)
+
+
 # ------------------------------------------------------------------------------------------ training
 
 

@@ -60,6 +60,7 @@ class DevicePoints:
         self.batched = True
         self.failure: Exception | None = None
         self._at: tuple[Array, Any] | None = None  # a point, and the same on the device
+        self._direction: tuple[Array, Any] | None = None
         self.at_once = max(1, min(AT_ONCE, NUMBERS // max(variables.size, size, 1)))
 
     def close(self) -> None:
@@ -98,11 +99,26 @@ class DevicePoints:
 
             return self._values(len(to), points)
 
+    def of(self, f: Callable[..., Any], x: Array, *directions: Array) -> Array:
+        """Return the numbers of ``f`` of the leaves of ``x`` and of those of each direction: one copy back."""
+        with self.backend.scope():
+            vectors = [self._there(x), *map(self._along_there, directions)]
+            out = self.backend.xp.empty((1, self.outputs))
+            leaves = [[leaf[0] for leaf in self._leaves(v[None])] for v in vectors]
+            self._write(tuple(y[None] for y in f(*leaves)), out)
+            return np.asarray(to_device(out[0], CPU))
+
     def _there(self, x: Array) -> Any:
         """Return a point on the device; the last one is kept."""
         if self._at is None or self._at[0] is not x:
             self._at = (x, self._moved(x))
         return self._at[1]
+
+    def _along_there(self, d: Array) -> Any:
+        """Return a direction on the device; the last one is kept."""
+        if self._direction is None or not np.array_equal(self._direction[0], d):
+            self._direction = (d, self._moved(d))
+        return self._direction[1]
 
     def _moved(self, x: Array) -> Any:
         return to_device(np.ascontiguousarray(x), self.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -39,39 +39,55 @@ class Hessians:
     def __init__(self, function: VectorFunction, out: Any, w: Array, kept: Array | None) -> None:
         self.function, self.variables = function, function.variables
         self.out, self.w, self.kept = out, w, kept
+        self._points: dict[bool, DevicePoints] = {}
 
     def gradient(self, x: Array) -> Array:
         """Return J^T w by reverse mode."""
-        return self._entries(self.run("gradient", self._gradient, x))
+        return self._numbers("gradient", self._gradient, x)
 
     def tangent(self, x: Array, u: Array) -> Array:
         """Return J u by forward mode."""
-        return raveled(self.run("tangent", self._tangent, x, u), self.function.size)
+        return self._numbers("tangent", self._tangent, x, u, outputs=True)
 
     def product(self, mode: str, x: Array, u: Array) -> Array:
         """Return H u, or for ``"fwd-over-fwd"`` the derivative of J u along u."""
         if mode == "fwd-over-fwd":
-            return raveled(self.run(mode, self._forward, x, u), self.function.size)
+            return self._numbers(mode, self._forward, x, u, outputs=True)
         products = {
             "fwd-over-rev": lambda v, d: jvp(self._pulled, v, d)[1],
             "rev-over-rev": lambda v, d: vjp(self._pulled, *v)[1](tuple(d)),
-            "rev-over-fwd": lambda v, d: vjp(tangent_of(self.function, d), *v)[1](self._weights()),
+            "rev-over-fwd": lambda v, d: vjp(tangent_of(self.function, d), *v)[1](self._weights),
         }
-        return self._entries(self.run(mode, products[mode], x, u))
+        return self._numbers(mode, products[mode], x, u)
 
     def on_device(self, u: Array | None) -> DevicePoints | None:
         """Return the gradient, or J u, at many points of a device; None on the host."""
-        there = self.function.staged
-        if not isinstance(there, DevicePoints):
-            return None
         if u is None:
-            f, size = gradient_of(self.function, self.out, self.w), self.variables.size
-        else:
-            f, size = tangent_of(self.function, self.variables.values(u)), self.function.size
-        kept = self.kept if u is None else None
-        made = DevicePoints(self.variables, lambda *leaves: tuple(f(*leaves)), size, kept)
+            return self._on_device(lambda *leaves: tuple(self._pulled(*leaves)), outputs=False)
+        slope = cache(lambda: tangent_of(self.function, self.variables.values(u)))
+        return self._on_device(lambda *leaves: tuple(slope()(*leaves)), outputs=True)
+
+    def _on_device(self, f: Callable[..., Any], *, outputs: bool) -> DevicePoints | None:
+        """Return a map from variables to outputs, or to a gradient, at points of a device; None on the host."""
+        there = self.function.staged
+        if not isinstance(there, DevicePoints) or there.wide != self.variables.wide:
+            return None
+        size, kept = (self.function.size, None) if outputs else (self.variables.size, self.kept)
+        made = DevicePoints(self.variables, f, size, kept)
         made.batched = there.batched
         return made
+
+    def _numbers(
+        self, name: str, f: Callable[..., Any], *vectors: Array, outputs: bool = False
+    ) -> Array:
+        """Return what ``f`` makes of the leaves of these vectors as one vector, of outputs or of a gradient."""
+        if outputs not in self._points:
+            made = self._on_device(f, outputs=outputs)
+            if made is None:
+                leaves = self.run(name, f, *vectors)
+                return raveled(leaves, self.function.size) if outputs else self._entries(leaves)
+            self._points[outputs] = made
+        return self._points[outputs].of(f, *vectors)
 
     def run(self, name: str, f: Callable[..., Any], *vectors: Array) -> Any:
         """Return ``f`` of the leaves of these vectors; ``name`` stands for ``f``."""
@@ -80,8 +96,9 @@ class Hessians:
     def _gradient(self, values: list[Any]) -> Any:
         return self._pulled(*values)
 
-    def _pulled(self, *values: Any) -> Any:
-        return gradient_of(self.function, self.out, self.w)(*values)
+    @cached_property
+    def _pulled(self) -> Callable[..., Any]:
+        return gradient_of(self.function, self.out, self.w)
 
     def _tangent(self, values: list[Any], u: list[Any]) -> Any:
         return tangent_of(self.function, u)(*values)
@@ -89,6 +106,7 @@ class Hessians:
     def _forward(self, values: list[Any], u: list[Any]) -> Any:
         return jvp(tangent_of(self.function, u), values, u)[1]
 
+    @cached_property
     def _weights(self) -> Any:
         return cotangent(self.function, self.out, self.w)
 
@@ -106,7 +124,7 @@ class InDouble(Hessians):
         self.variables.wide = True
         self.programs: dict[str, Callable[..., Any]] = {}
 
-    def on_device(self, u: Array | None) -> DevicePoints | None:
+    def _on_device(self, f: Callable[..., Any], *, outputs: bool) -> DevicePoints | None:
         """Return None: the programs run one after another."""
         return None
 
