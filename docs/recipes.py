@@ -261,6 +261,7 @@ CALLS: dict[str, str] = {
     "linalg.null_space": "A[:2]",
     "linalg.orth": "A",
     "linalg.solve_banded": "(1, 1), A, v",
+    "linalg.solveh_banded": "np.stack([v, w + 2]), u",
     "linalg.solve_discrete_lyapunov": "0.1 * A, P",
     "linalg.solve_toeplitz": "(v, w), u",
     "linalg.toeplitz": "v, w",
