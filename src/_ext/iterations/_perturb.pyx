@@ -267,6 +267,7 @@ cdef class Points:
                 raise ShapeError(f"Points: there are {self.n} entries, got {which[k]}.")
         if out.shape[0] == 0:
             return 0
+        self.fill(&w)
         w.which, w.by = &which[0], &values[0]
         w.d = w.unit = NULL
         return self.run(&w, out.shape[0])
@@ -288,8 +289,6 @@ cdef class Points:
         return self.run(&w, out.shape[0])
 
     cdef int begin(self, Walk *w, const double[::1] x, Py_ssize_t lines, Py_ssize_t k, double[:, ::1] out) except -1:
-        cdef int t, i
-        cdef Py_ssize_t e
         if (x.shape[0] != self.n or (k % lines if lines > 0 else k) != 0 or out.shape[0] != k
                 or out.shape[1] != self.m):
             raise ShapeError(f"Points: {self.n} entries, and {self.m} results for each of {k} points.")
@@ -297,11 +296,22 @@ cdef class Points:
         w.n, w.m, w.lines, w.code = self.n, self.m, lines, 0
         w.out = &out[0, 0] if k > 0 and self.m > 0 else NULL
         w.x = &x[0] if self.n > 0 else NULL
+        return 0
+
+    cdef void fill(self, const Walk *w) noexcept:
+        """Put every thread at x; along directions each value moves all entries anyway."""
+        cdef int t, i
+        cdef Py_ssize_t e
+        cdef const Place *p
+        cdef void *array
         for t in range(self.room.threads):
             for i in range(w.plan.ninputs):
-                for e in range(self.moved[i].size):
-                    put(self.room.inputs(t)[i], self.moved[i].dtype, e, x[self.moved[i].start + e])
-        return 0
+                p, array = &self.moved[i], self.room.inputs(t)[i]
+                if p.size > 0 and p.dtype == NNM_TYPE_FLOAT64:
+                    memcpy(array, w.x + p.start, p.size * sizeof(double))
+                    continue
+                for e in range(p.size):
+                    put(array, p.dtype, e, w.x[p.start + e])
 
     cdef int run(self, Walk *w, Py_ssize_t count) except -1:
         cdef double begin, each = 0

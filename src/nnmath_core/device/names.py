@@ -41,6 +41,8 @@ class Device:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         # also its name: NumPy's arrays say "cpu" when they are asked for their device
         if isinstance(other, str):
             return str(self) == other

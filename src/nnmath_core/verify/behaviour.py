@@ -99,8 +99,6 @@ def points_near(
     Entries move by about a tenth of their size, and by less where the function has no value there.
     """
     points = [variables.start]
-    if count == 1:
-        return points, ""
     unit = variables.scale(variables.start)
     failed = ""
     for _ in range(count - 1):

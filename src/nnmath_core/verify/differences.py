@@ -21,6 +21,7 @@ from nnmath_core.typing import Array
 
 RATIO = 4.0
 LEAST = 4  # steps before the first look at errors
+SEVEN = np.arange(-3.0, 4.0)  # places of the values that show rounding
 OWN = 1.2  # times the rounding of its smallest step: the least error of an extrapolate
 
 # line(b, t) -> values (m,) at t on line b, and the t that was reached after rounding of x. A line may have `many`:
@@ -89,7 +90,8 @@ class Samples:
         which = np.arange(self.count) if every else np.flatnonzero(active)
         m, n, first = len(self.middle), len(which), len(self.plus)
         steps = [self.first / RATIO**k for k in range(first, first + levels)]
-        t = np.array([sign * step for step in steps for sign in (1.0, -1.0)]).repeat(n)
+        t = np.array([sign * step for step in steps for sign in (1.0, -1.0)])
+        t = t if n == 1 else t.repeat(n)
         if n:
             values, reached = values_on(self.line, which, t)
         else:
@@ -188,14 +190,16 @@ def noise_of(line: Line, middle: Array, eps: Array, first: float) -> Array:
     """
     found = np.full(middle.shape, np.nan)
     spacing = first
-    sigma, equal = np.empty(middle.shape), np.empty(middle.shape, np.int64)
+    sigma, equal, same = np.empty(middle.shape), np.empty(middle.shape, np.int64), np.zeros(7, int)
     rounds, growth = (5, 2.0**8) if first < 1e-10 else (3, 2.0**4)
     for _ in range(rounds):
-        values, _ = values_on(line, np.zeros(7, np.int64), spacing * np.arange(-3.0, 4.0))
+        values, _ = values_on(line, same, spacing * SEVEN)
         irregularity(np.ascontiguousarray(values), sigma, equal)
-        usable = np.isnan(found) & (equal < 3) & np.isfinite(sigma)
-        found = np.where(usable, sigma, found)
+        usable = (equal < 3) & np.isfinite(sigma)
+        usable &= np.isnan(found)
+        found[usable] = sigma[usable]
         if not np.isnan(found).any():
             break
         spacing *= growth
-    return np.asarray(np.maximum(np.where(np.isnan(found), 0.0, found), eps * np.abs(middle)))
+    found[np.isnan(found)] = 0.0
+    return np.asarray(np.maximum(found, eps * np.abs(middle)))

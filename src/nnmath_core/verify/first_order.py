@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +80,11 @@ class AtPoint:
         return np.asarray(16 * eps * np.sqrt(len(self.near.x)) * largest + single)
 
 
-def at_point(source: Source, near: Nearby, rng: np.random.Generator) -> AtPoint:
-    """Evaluate a source at a point."""
+def at_point(source: Source, near: Nearby, rng: Callable[[], np.random.Generator]) -> AtPoint:
+    """Evaluate a source at a point; of many outputs random sums, from the generator that ``rng`` gives."""
     m = len(near.middle)
     few = m <= ROWS or source.mode == "grad" or not source.by_rows
-    return AtPoint(source, near, None if few else rng.standard_normal((SUMS, m)))
+    return AtPoint(source, near, None if few else rng().standard_normal((SUMS, m)))
 
 
 def compare_entries(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from nnmath_core.verify.numerical import complex_derivative
 from nnmath_core.verify.precision import compare_precisions
 from nnmath_core.verify.record import FAILURES, Disagreement, GradientReport
 from nnmath_core.verify.second_order import compare_second_order
-from nnmath_core.verify.staged import EACH, runs_in_c, staged
+from nnmath_core.verify.staged import EACH, plan_in_c, staged
 from nnmath_core.verify.variables import Variables, VectorFunction, require_tuple, widest
 from nnmath_core.verify.widened import nearby_in_double
 
@@ -241,13 +241,19 @@ class _Check:
         self.most = require_positive_int(who, "entries", entries)
         self.projected = projected
         self.lines = require_positive_int(who, "directions", directions)
-        self.rng = require_rng(who, rng)
+        # a generator of a seed is made when it is first needed
+        self._seed = rng if type(rng) is int and rng >= 0 else require_rng(who, rng)
         self.roots = roots_of(f, len(self.args))
         self.findings = Findings()
         self.notes: list[str] = []
         self.points: list[tuple[Any, ...]] = []
         self.calls = self.directions = self.total = 0
         self.entries = np.zeros(0, bool)  # which were compared one by one
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """What points, directions and sums are drawn from."""
+        return require_rng(self.who, self._seed)
 
     def run(self) -> GradientReport:
         """Check and return the record."""
@@ -265,7 +271,8 @@ class _Check:
         variables = Variables(self.who, self.args, self.roots)
         self._require_floats(variables)
         fault = None
-        if not runs_in_c(self.f, self.args):  # which changes nothing, and is the same each time
+        self.plan = plan_in_c(self.f, self.args)
+        if self.plan is None:  # which changes nothing, and is the same each time
             fault = self._fault(self.f, self.roots, "`f`")
         given = None
         if fault is None and self.grad is not None:
@@ -334,14 +341,16 @@ class _Check:
             ]
             if held:
                 self.notes.append(f"Held fixed, since `grad` returns None: {', '.join(held)}.")
-        xs, note = points_near(function, variables, self.count, self.rng)
-        self.notes += [note] if note else []
+        xs = [variables.start]
+        if self.count > 1:
+            xs, note = points_near(function, variables, self.count, self.rng)
+            self.notes += [note] if note else []
         self.total = variables.size
         self.points = [self.args, *(self._as_args(variables, x) for x in xs[1:])]
         names = Names(function, self.points, whole=given is not None and given.whole)
         by_entry = Names(function, self.points, whole=False, by_entry=True)
         sources = self._sources(function, given)
-        function.staged = staged(function, len(xs) * self._values(function))
+        function.staged = staged(function, len(xs) * self._values(function), self.plan)
         try:
             self._at_points(xs, function, sources, names, by_entry)
         finally:
@@ -400,7 +409,7 @@ class _Check:
         n, m = len(near.x), len(near.middle)
         if n == 0 or m == 0:
             return
-        given = [at_point(s, near, self.rng) for s in sources]
+        given = [at_point(s, near, lambda: self.rng) for s in sources]
         most, dense = self._dense(n, m)
         if not self.projected:
             which = np.arange(n)

@@ -332,17 +332,18 @@ class Staged:
         return e
 
 
-def runs_in_c(f: Any, args: tuple[Any, ...]) -> bool:
-    """Whether a function is a Plan for such arguments that calls no Python and writes to none of them."""
+def plan_in_c(f: Any, args: tuple[Any, ...]) -> Plan | None:
+    """The Plan of a compiled function for such arguments if it calls no Python and writes to none of them."""
     if not isinstance(f, Compiled):
-        return False
+        return None
     try:
         leaves, in_def, statics = f._taken(args, {})
         if any(device_of(x) != CPU for x in leaves if hasattr(x, "dtype")):
-            return False
-        return _of(f._found(args, {}, leaves, in_def, statics)).serves
+            return None
+        plan: Plan = f._found(args, {}, leaves, in_def, statics)
+        return plan if _of(plan).serves else None
     except Exception:  # said when it is called
-        return False
+        return None
 
 
 def _of(plan: Plan) -> _Known:
@@ -352,10 +353,12 @@ def _of(plan: Plan) -> _Known:
     return known
 
 
-def staged(function: VectorFunction, count: int) -> Staged | DevicePoints | None:
+def staged(
+    function: VectorFunction, count: int, known: Plan | None = None
+) -> Staged | DevicePoints | None:
     """Return a function by its Plan, or None where there is none, or ``count`` values do not pay for it.
 
-    A function of device arrays is evaluated there, many points between two copies.
+    ``known`` is its Plan for the arguments as they were given, where the caller has it. A function of device arrays is evaluated there, many points between two copies.
     """
     variables = function.variables
     if variables.size and CPU not in variables.devices:
@@ -364,7 +367,7 @@ def staged(function: VectorFunction, count: int) -> Staged | DevicePoints | None
         return None
     values = variables.values(variables.start)
     try:
-        found = _plan_of(function, values, count)
+        found = _plan_of(function, values, count, None if variables.wide else known)
         if found is None:
             return None
         plan, leaves = found
@@ -383,12 +386,16 @@ def _agree(function: VectorFunction, made: Staged) -> bool:
     return all(varying(function(z), made.at(z), function.eps) is None for z in (x, beside))
 
 
-def _plan_of(function: VectorFunction, values: list[Any], count: int) -> Any:
+def _plan_of(
+    function: VectorFunction, values: list[Any], count: int, known: Plan | None
+) -> Any:
     f, variables = function.f, function.variables
     tree = variables.tree(values)
     args = tuple(tree) if function.packed else (tree,)
     if isinstance(f, Compiled):
         leaves, in_def, statics = f._taken(args, {})
+        if known is not None:
+            return known, leaves
         if any(device_of(x) != CPU for x in leaves if hasattr(x, "dtype")):
             return None
         return f._found(args, {}, leaves, in_def, statics), leaves
