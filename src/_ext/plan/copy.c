@@ -39,12 +39,50 @@ nnm_row nnm_row_of(int64_t itemsize)
     }
 }
 
+/* A transposition, eight rows at a time: each line of the source is read once, however far apart the lines lie (rows at
+ * a power of two would else push each other out of the cache), and vectors of two turn in registers. */
+typedef uint64_t two __attribute__((vector_size(16), aligned(8), may_alias));
+
+enum { HIGH = 8, WIDE = 4 };
+
+static void turn_uint64_t(const char *x, int64_t sxc, char *y, int64_t syr)
+{
+    for (int64_t i = 0; i < HIGH; i += 2)
+        for (int64_t j = 0; j < WIDE; j += 2) {
+            const two a = *(const two *)(x + 8 * i + j * sxc), b = *(const two *)(x + 8 * i + (j + 1) * sxc);
+            *(two *)(y + i * syr + 8 * j) = (two){a[0], b[0]};
+            *(two *)(y + (i + 1) * syr + 8 * j) = (two){a[1], b[1]};
+        }
+}
+
+static void turn_uint32_t(const char *x, int64_t sxc, char *y, int64_t syr)
+{
+    for (int64_t i = 0; i < HIGH; ++i)
+        for (int64_t j = 0; j < WIDE; ++j)
+            *(uint32_t *)(y + i * syr + 4 * j) = *(const uint32_t *)(x + 4 * i + j * sxc);
+}
+
 enum { TILE = 32 };
 
 /* The last two axes of a transposition, tile by tile, so that both sides stay in cache. */
-static void tiles(nnm_row row, int64_t rows, int64_t cols, const char *x, int64_t sxr, int64_t sxc, char *y, int64_t syr,
-                  int64_t syc)
+static void tiles(nnm_row row, int64_t item, int64_t rows, int64_t cols, const char *x, int64_t sxr, int64_t sxc, char *y,
+                  int64_t syr, int64_t syc)
 {
+    if (sxr == item && syc == item && (item == 8 || item == 4)) {
+        const int64_t high = rows / HIGH * HIGH, wide = cols / WIDE * WIDE;
+        for (int64_t i = 0; i < high; i += HIGH) {
+            const char *from = x + i * item;
+            char *to = y + i * syr;
+            for (int64_t j = 0; j < wide; j += WIDE)
+                (item == 8 ? turn_uint64_t : turn_uint32_t)(from + j * sxc, sxc, to + j * item, syr);
+            if (wide < cols)
+                for (int64_t k = 0; k < HIGH; ++k)
+                    row(cols - wide, from + k * item + wide * sxc, sxc, to + k * syr + wide * item, item);
+        }
+        for (int64_t k = high; k < rows; ++k)
+            row(cols, x + k * item, sxc, y + k * syr, item);
+        return;
+    }
     for (int64_t i = 0; i < rows; i += TILE)
         for (int64_t j = 0; j < cols; j += TILE) {
             const int64_t height = rows - i < TILE ? rows - i : TILE, width = cols - j < TILE ? cols - j : TILE;
@@ -82,7 +120,7 @@ void nnm_exec_copy(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         const char *from = x + low * axis[1];
         char *to = y + low * axis[2];
         if (transposes)
-            tiles(row, high - low, last[0], from, other[1], last[1], to, other[2], last[2]);
+            tiles(row, itemsize, high - low, last[0], from, other[1], last[1], to, other[2], last[2]);
         else
             for (int64_t i = 0; i < high - low; ++i)
                 row(last[0], from + i * other[1], last[1], to + i * other[2], last[2]);
@@ -97,7 +135,7 @@ void nnm_exec_copy(const nnm_instr *in, nnm_frame *frame, int t, int nt)
             to += at[a] * axis[3 * a + 2];
         }
         if (transposes)
-            tiles(row, other[0], last[0], from, other[1], last[1], to, other[2], last[2]);
+            tiles(row, itemsize, other[0], last[0], from, other[1], last[1], to, other[2], last[2]);
         else
             for (int64_t i = 0; i < other[0]; ++i)
                 row(last[0], from + i * other[1], last[1], to + i * other[2], last[2]);

@@ -245,6 +245,7 @@ class Builder:
             source.dtype.itemsize,
             merged_axes(source.shape, (source.strides, target.strides)),
         )
+        axes = _turned(axes, item)
         if item == 32:  # two parts of 16 bytes
             item, axes = 16, [*axes, (2, (16, 16))]
         flat = [number for n, (a, b) in axes for number in (n, a, b)]
@@ -300,6 +301,16 @@ def merged_axes(
             axes[-1] = (axes[-1][0] * n, own)
         else:
             axes.append((n, own))
+    return axes
+
+
+def _turned(axes: list[tuple[int, tuple[int, ...]]], item: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Axes of a copy, with the one along which its source lies beside the last, along which its target lies."""
+    last = axes[-1][1] if len(axes) > 2 else (item, item)
+    if last[1] == item != last[0]:
+        for k, (_, strides) in enumerate(axes):
+            if strides[0] == item:
+                return [*axes[:k], *axes[k + 1 : -1], axes[k], axes[-1]]
     return axes
 
 

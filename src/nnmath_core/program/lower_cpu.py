@@ -16,6 +16,7 @@ from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, lower_equations, output_of, scheduled
 from nnmath_core.program.meetings import early, follow, join_scratch, meetings
 from nnmath_core.program.memory import lay_out
+from nnmath_core.program.pieces import made_in_place
 from nnmath_core.program.work import flattened, work
 
 __all__ = ["Lowered", "donors_of", "lower"]
@@ -64,7 +65,7 @@ def lower(
     outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
     for out in outputs:  # memory of an input is in the caches when it is written
         out.buffer.past = out.buffer.nbytes >= LARGE and not donated
-    b.steps = early(scheduled(b, {v.buffer for v in outputs}))
+    b.steps = made_in_place(early(scheduled(b, {v.buffer for v in outputs})))
     return assemble(b, inputs, outputs, program, donated, nargs)
 
 
