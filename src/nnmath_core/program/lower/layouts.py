@@ -73,6 +73,9 @@ def best_layout(
         grouped = batch + rows + cols
         if grouped != out:
             orders.append(grouped)
+        along = batch + _outermost_first(list(rows), a) + cols
+        if along not in (out, grouped):  # the rows as they lie
+            orders.append(along)
         k_of_a, k_of_b = _outermost_first(inner, a), _outermost_first(inner, b)
         for order in orders:
             for copy_a in (None, batch + rows + k_of_b):
