@@ -211,6 +211,61 @@ def test_pieces(dtype):
         check(f, x, y)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_transposed_copies_of_all_lengths_around_the_blocks(dtype):
+    rng = np.random.default_rng(4)
+    for rows, cols in itertools.product([7, 8, 17], [3, 4, 5, 13]):
+        check(lambda x: x.T.reshape(-1), draw(rng, (rows, cols), dtype))
+    x = draw(rng, (3, 9, 5, 10), dtype)
+    for axes in itertools.permutations(range(4)):
+        check(lambda x, a=axes: np.transpose(x[:, ::-1, 1:], a).reshape(-1), x)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "?"])
+def test_pieces_of_pieces_are_made_where_they_lie(dtype):
+    rng = np.random.default_rng(5)
+    x, y = draw(rng, (3, 4), dtype), draw(rng, (3, 2), dtype)
+
+    def wide(x, y):
+        return np.concatenate([x, y[:, ::-1]], axis=1)
+
+    def nested(x, y):
+        return np.concatenate([wide(x, y), wide(x[::-1], y), np.concatenate([y, x], axis=1)[:2]])
+
+    def deep(x, y):
+        return np.concatenate([nested(x, y), nested(x[:, ::-1], y)])
+
+    for f, count in ((nested, 4), (deep, 8)):  # the part of a piece is a piece still
+        check(f, x, y)
+        assert kinds_of(f, x, y) == ["place"] * count
+    for f in (
+        lambda x, y: np.concatenate([wide(x, y), wide(x, y)]),  # a piece in two places
+        lambda x, y: (np.concatenate([wide(x, y), wide(x[::-1], y)]), wide(x, y)),  # and a result
+        lambda x, y: np.concatenate([wide(x, y), wide(x[::-1], y)], axis=1),
+        lambda x, y: np.concatenate([wide(x, y), wide(x, y)[:1]]),
+        lambda x, y: np.concatenate([wide(x, y).T, wide(x[::-1], y).T]),
+        lambda x, y: np.concatenate([wide(x, y), wide(x[::-1], y)])[1:-1, ::2].T,
+        lambda x, y: np.stack([wide(x, y), wide(x[::-1], y)]),
+        lambda x, y: np.pad(wide(x, y), ((1, 0), (0, 0))),
+    ):
+        check(f, x, y)
+
+
+def test_pieces_are_not_made_in_memory_that_is_still_read():
+    f = nm.compile(
+        lambda x: np.concatenate(
+            [
+                np.concatenate([x[2:, 2:], x[2:, :2]], axis=1),
+                np.concatenate([x[:2, 2:], x[:2, :2]], axis=1),
+            ]
+        ),
+        donate_argnums=0,
+    )
+    x = np.arange(16.0).reshape(4, 4)
+    want = np.block([[x[2:, 2:], x[2:, :2]], [x[:2, 2:], x[:2, :2]]])
+    assert np.array_equal(f(x.copy()), want)
+
+
 def test_concatenation_promotes():
     rng = np.random.default_rng(3)
     for a, b in itertools.product(["?", "i4", "f4", "f8", "c8", "c16"], repeat=2):

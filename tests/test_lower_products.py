@@ -110,6 +110,15 @@ def test_random_labels_lengths_and_strides(seed):
         check((a, y, o), x, y_)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_lie_as_in_the_operand_where_that_makes_one_product(dtype):
+    rng = np.random.default_rng(7)
+    x, y = draw(rng, (64, 16), dtype), draw(rng, (64, 4, 4, 16), dtype)
+    check(("ab", "acde", "edbc"), x, y)
+    f = lowered(lambda x, y: contract(x, y, ("ab", "acde", "edbc")), x, y)
+    assert next(s.note for s in f.steps if s.kind == "gemm").startswith("256x64 @ 64x16")
+
+
 def test_empty_operands_give_zeros_or_nothing():
     check(("ij", "jk", "ik"), np.ones((3, 0)), np.ones((0, 2)))
     check(("ij", "jk", "ik"), np.ones((0, 3)), np.ones((3, 2)))

@@ -456,6 +456,41 @@ def test_repeated_operands_are_not_repeated():
     assert_close(program, new, (x, B))
 
 
+def test_sums_of_products_in_another_order_are_made_once():
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((9, 3)), rng.standard_normal((9, 3, 3))
+
+    def f(x, y):
+        a = np.einsum("ab,acd->bcd", x, y)
+        b = np.einsum("acd,ab->dbc", y, x)  # the same sums
+        c = np.einsum("ab,adc->bcd", x, y)  # so are these
+        return a, np.exp(b), np.transpose(c, (2, 1, 0)), np.transpose(np.sin(a), (1, 0, 2))
+
+    for order in (f, lambda x, y: f(x, y)[::-1]):
+        program = nm.stage(order, x, y)
+        new, _ = optimize(program)
+        assert names(new).count("contract") == 1
+        assert_close(program, new, (x, y))
+    for g in (
+        lambda x, y: (x.T @ x, np.einsum("ab,ac->cb", x, x) + 1),  # one operand twice
+        lambda x, y: (x.T @ y[:, 0], np.exp(y[:, 0].T @ x)),
+    ):
+        program = nm.stage(g, x, y)
+        new, _ = optimize(program)
+        assert names(new).count("contract") == 1
+        assert_close(program, new, (x, y))
+    for g in (
+        lambda x, y: (np.einsum("ab,acd->bcd", x, y), np.einsum("ab,acd->bc", x, y)),
+        lambda x, y: (np.einsum("ab,acb->bc", x, y), np.einsum("ab,abc->bc", x, y)),
+        lambda x, y: (x.T @ y[:, 0], x.T @ y[:, 1]),
+        lambda x, y: (x[:3].T @ y[:3, 0], y[:3, 0].T @ x[:3]),  # short sums
+    ):
+        program = nm.stage(g, x, y)
+        new, _ = optimize(program)
+        assert names(new).count("contract") == 2
+        assert_close(program, new, (x, y))
+
+
 def test_a_product_that_is_read_otherwise_too_is_not_made_twice():
     program = nm.stage(lambda x, y: ((x @ y).T, np.exp(x @ y)), A, B)
     assert names(optimize(program)[0]).count("contract") == 1

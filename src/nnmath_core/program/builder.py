@@ -304,7 +304,9 @@ def merged_axes(
     return axes
 
 
-def _turned(axes: list[tuple[int, tuple[int, ...]]], item: int) -> list[tuple[int, tuple[int, ...]]]:
+def _turned(
+    axes: list[tuple[int, tuple[int, ...]]], item: int
+) -> list[tuple[int, tuple[int, ...]]]:
     """Axes of a copy, with the one along which its source lies beside the last, along which its target lies."""
     last = axes[-1][1] if len(axes) > 2 else (item, item)
     if last[1] == item != last[0]:

@@ -1,7 +1,7 @@
 """Pieces of an array that are made where they lie in it, so that a concatenation of concatenations moves nothing twice.
 
-`place` writes the pieces of an array, each by rows. A piece that covers whole rows of the first axis lies in one part of
-the array: who moved data into the piece can move it there.
+`place` writes the pieces of an array, each by rows. A piece that covers whole rows of the first axis lies in one part
+of the array: who moved data into the piece can move it there.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ def made_in_place(steps: Sequence[Step]) -> list[Step]:
     if not any(s.kind == "place" for s in steps):
         return list(steps)
     touched = Counter(
-        v.buffer for s in steps for v in (*s.reads, *s.writes, *s.scratch) if v.buffer.kind == "arena"
+        v.buffer
+        for s in steps
+        for v in (*s.reads, *s.writes, *s.scratch)
+        if v.buffer.kind == "arena"
     )
     maker = {s.writes[0].buffer: k for k, s in enumerate(steps) if s.kind in MOVES}
     out: list[Step | None] = list(steps)
-    for k in reversed(range(len(steps))):  # the outer ones first: what they take over may be a place, too
+    for k in reversed(range(len(steps))):  # the outer ones first: a part of theirs may have parts
         step = out[k]
         if step is None or step.kind != "place" or step.ints[3]:
             continue

@@ -358,7 +358,8 @@ def staged(
 ) -> Staged | DevicePoints | None:
     """Return a function by its Plan, or None where there is none, or ``count`` values do not pay for it.
 
-    ``known`` is its Plan for the arguments as they were given, where the caller has it. A function of device arrays is evaluated there, many points between two copies.
+    ``known`` is its Plan for the arguments as they were given, where the caller has it. A function of device arrays is
+    evaluated there, many points between two copies.
     """
     variables = function.variables
     if variables.size and CPU not in variables.devices:
@@ -386,9 +387,7 @@ def _agree(function: VectorFunction, made: Staged) -> bool:
     return all(varying(function(z), made.at(z), function.eps) is None for z in (x, beside))
 
 
-def _plan_of(
-    function: VectorFunction, values: list[Any], count: int, known: Plan | None
-) -> Any:
+def _plan_of(function: VectorFunction, values: list[Any], count: int, known: Plan | None) -> Any:
     f, variables = function.f, function.variables
     tree = variables.tree(values)
     args = tuple(tree) if function.packed else (tree,)

@@ -1,19 +1,17 @@
 """Common subexpressions: the same primitive with the same operands and parameters runs once.
 
 Exact: primitives are functions of their operands. The operands of add and multiply may be exchanged, which changes no
-bit of a result (of a NaN, possibly its payload). A sum of products that another one has with its axes in another order,
-or its operands exchanged, is that one transposed: the same sums, in the order of one kernel. Captured arrays of equal
-bytes are one. Primitives that users make are left alone: what they call may have effects.
+bit of a result (of a NaN, possibly its payload). Captured arrays of equal bytes are one. Primitives that users make are
+left alone: what they call may have effects.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._autodiff import Var, shape_of
+from nnmath_core._ext._autodiff import Var
 from nnmath_core.autodiff.control.subprogram import SubProgram
 from nnmath_core.autodiff.primitive import REGISTRY
 from nnmath_core.program.ir import Equation
@@ -22,28 +20,17 @@ from nnmath_core.program.passes.rewrite import Rewriter, rewrite, value_of_const
 __all__ = ["with_common_subexpressions"]
 
 _COMMUTATIVE = ("add", "multiply")
-LONG = 8
-"""Products in each entry of a contraction from which a transposition costs less than it."""
 
 
 def with_common_subexpressions(program: Any) -> tuple[Any, int]:
     """The program with each value made once, and how many equations and constants that saved."""
     known: dict[Any, tuple[Var, ...]] = {}
-    sums: dict[Any, tuple[Var, tuple[int, ...]]] = {}
 
     def rule(r: Rewriter, e: Equation) -> Any:
         if REGISTRY.get(e.primitive.name) is not e.primitive:
             return None
         made = known.setdefault(_key(e), e.outputs)
-        if made is not e.outputs:
-            return made
-        if e.primitive.name != "contract":
-            return None
-        key, order = _sums(e)
-        product, other = sums.setdefault(key, (e.outputs[0], order))
-        if product is e.outputs[0]:
-            return None
-        return r.transpose(product, [other.index(c) for c in order])
+        return None if made is e.outputs else made
 
     return rewrite(program, rule, _equal_constants(program))
 
@@ -70,21 +57,6 @@ def _key(e: Equation) -> Any:
         params = {"spec": _canonical(params["spec"])}
     weak = tuple(v.weak for v in e.outputs)
     return e.primitive.name, tuple(operands), _param_key(params), weak
-
-
-def _sums(e: Equation) -> tuple[Any, tuple[int, ...]]:
-    """A key of the sums of a contraction in whatever order, and the labels of its axes."""
-    x, y = e.operands
-    a, b, out = e.params["spec"]
-    length = dict(zip(a, shape_of(x), strict=True)) | dict(zip(b, shape_of(y), strict=True))
-    if len(set(out)) != len(out) or math.prod(length[c] for c in length.keys() - out) < LONG:
-        return ("itself", id(e)), ()
-    sides = sorted(((_operand_key(x), a), (_operand_key(y), b)), key=repr)
-    if sides[0][0] == sides[1][0]:  # one array twice: either may be the first
-        sides = min((sides, sides[::-1]), key=lambda s: sorted(_canonical((s[0][1], s[1][1], out))[2]))
-    first, second, order = _canonical((sides[0][1], sides[1][1], out))
-    weak = e.outputs[0].weak, e.outputs[0].dtype
-    return (sides[0][0], sides[1][0], first, second, tuple(sorted(order)), weak), order
 
 
 def _operand_key(x: Any) -> Any:

@@ -2,11 +2,13 @@
 
 Exact but for the order in which a product sums, which is the kernel's. A repeated axis whose label the other operand
 has too is not read; one that only the repeated operand has, and that is summed, stays: its sum of equal numbers rounds
-otherwise than a multiplication by their count.
+otherwise than a multiplication by their count. Sums of products that another contraction has with its axes in another
+order, or its operands exchanged, are that one transposed.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nnmath_core._ext._autodiff import Var
@@ -16,18 +18,66 @@ from nnmath_core.program.passes.rewrite import Rewriter, rewrite
 
 __all__ = ["with_products_tidied"]
 
+LONG = 8
+"""Products in each sum of a contraction from which a transposition costs less than the contraction."""
+
 
 def with_products_tidied(program: Any) -> tuple[Any, int]:
-    """The program with products of what was not transposed or repeated, and how many changed."""
-    return rewrite(program, _rule)
+    """The program with products of what was not transposed or repeated, each made once, and how many changed."""
+    return rewrite(program, _Products())
 
 
-def _rule(r: Rewriter, e: Equation) -> Any:
-    if e.primitive is REGISTRY["contract"]:
-        return _contract(r, e)
-    if e.primitive is REGISTRY["transpose"]:
-        return _transposed(r, e)
-    return None
+class _Products:
+    """The rule, and the contractions that it has seen by what they sum."""
+
+    def __init__(self) -> None:
+        self.made: dict[Any, tuple[Var, str]] = {}  # with the labels of the axes
+        self.shared: set[Var] = set()  # what is read by others than the program says
+
+    def __call__(self, r: Rewriter, e: Equation) -> Any:
+        if e.primitive is REGISTRY["contract"]:
+            found = _contract(r, e)
+            return self._known(r, e) if found is None else found
+        if e.primitive is REGISTRY["transpose"] and e.operands[0] not in self.shared:
+            found = _transposed(r, e)
+            m = None if found is None else r.made_by(found, "contract")
+            if m is not None:  # others with its sums are made from this one
+                self._note(m.outputs[0], _sums(m))
+            return found
+        return None
+
+    def _known(self, r: Rewriter, e: Equation) -> Any:
+        """A contraction of the same sums before this one, transposed."""
+        keys = _sums(e)
+        for key, order in keys:
+            if key in self.made:
+                product, axes = self.made[key]
+                self.shared.add(product)
+                return r.transpose(product, [axes.index(c) for c in order])
+        self._note(e.outputs[0], keys)
+        return None
+
+    def _note(self, product: Var, keys: list[tuple[Any, str]]) -> None:
+        for key, _ in keys:
+            self.made.pop(key, None)
+        for key, order in keys[:1]:
+            self.made[key] = product, order
+
+
+def _sums(e: Equation) -> list[tuple[Any, str]]:
+    """What a contraction sums, and the labels of its axes, with either operand as the first one; nothing if little."""
+    (x, y), (a, b, out) = e.operands, e.params["spec"]
+    if not (isinstance(x, Var) and isinstance(y, Var)) or len(set(out)) != len(out):
+        return []
+    length = dict(zip(a + b, x.shape + y.shape, strict=True))
+    if math.prod(n for c, n in length.items() if c not in out) < LONG:
+        return []
+    kind, found = (e.outputs[0].dtype, e.outputs[0].weak), []
+    for p, mine, q, other in ((x, a, y, b), (y, b, x, a)):
+        names = {c: chr(ord("A") + k) for k, c in enumerate(dict.fromkeys(mine + other))}
+        first, second, order = ("".join(map(names.__getitem__, s)) for s in (mine, other, out))
+        found.append(((id(p), id(q), first, second, "".join(sorted(order)), kind), order))
+    return found
 
 
 def _contract(r: Rewriter, e: Equation) -> Any:
