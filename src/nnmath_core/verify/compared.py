@@ -54,20 +54,20 @@ class Compared:
         size = np.fmax(np.abs(self.given), np.abs(self.expected))
         with np.errstate(invalid="ignore", over="ignore"):
             self.gap = np.abs(self.given - self.expected)
-            rounding = (
-                FLOOR
-                * max(self.eps, self.near.variables.eps)
-                * np.where(np.isfinite(size), size, 0.0)
-            )
+            share = FLOOR * max(self.eps, self.near.variables.eps)
+            rounding = share * np.where(np.isfinite(size), size, 0.0)
             self.tolerance = SAFETY * self.error + rounding + self.floor + TINY
-            self.bad = ~(self.gap <= self.tolerance) | ~np.isfinite(self.given)
-            self.bad &= ~np.asarray(self.skip)
-            coarse = ~self.bad & ~np.asarray(self.skip) & (self.tolerance > 0.5 * size)
+            self.good = (self.gap <= self.tolerance) & np.isfinite(self.given)
+            self.bad = ~self.good
+            if self.skip is not False:
+                self.bad &= ~np.asarray(self.skip)
+                self.good &= ~np.asarray(self.skip)
+            coarse = self.good & (self.tolerance > 0.5 * size)
             self.blind = coarse & (self.given != 0)
             # differences that grow as the step shrinks, and not by rounding
             self.unsettled = coarse & (np.abs(self.expected) > SAFETY * part)
             self.unsettled &= self.error > 0.25 * np.abs(self.expected)
-            self.good = ~self.bad & ~np.asarray(self.skip) & ~self.blind & ~self.unsettled
+            self.good &= ~(self.blind | self.unsettled)
 
     def direction(self, b: int) -> Array:
         """Return line b as a direction in natural units."""

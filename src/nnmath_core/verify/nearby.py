@@ -93,7 +93,8 @@ class Nearby:
         """Return the best derivatives by the entries ``which``, in natural units, and their table."""
         x, unit = np.abs(self.x[which]), self.unit[which]
         with np.errstate(divide="ignore"):
-            below = np.log(unit / np.where(x == 0, unit, x)).max(initial=0.0) / np.log(4.0)
+            largest = np.divide(unit, x, out=np.ones(len(x)), where=x != 0).max(initial=1.0)
+            below = np.log(largest) / np.log(4.0)
         table = self.samples(self.components(which), len(which))
         return table.until_settled(STEPS + min(40, int(below))), table
 

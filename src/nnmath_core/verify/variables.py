@@ -20,6 +20,7 @@ from nnmath_core.errors import DomainError, DtypeError, ShapeError, TraceError, 
 from nnmath_core.typing import Array, Tree
 
 SINGLE, DOUBLE = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _FIXED = (bool, int, str, bytes, np.bool_, np.integer, np.str_, type(None))
 
 
@@ -63,14 +64,14 @@ class Variables:
             self.places.append((entry, path))
         values = [self.leaves[i] for i in self.which]
         self.shapes = [tuple(getattr(v, "shape", ())) for v in values]
-        self.dtypes = [np.dtype(getattr(v, "dtype", np.float64)) for v in values]
+        self.dtypes = [np.dtype(getattr(v, "dtype", _FLOAT64)) for v in values]
         self.kinds = [float if type(v) is float else type(v) for v in values]
         self.devices = [device_of(v) for v in values]
         self.sizes = [math.prod(s) for s in self.shapes]
         ends = list(itertools.accumulate(self.sizes, initial=0))
         self.starts = np.array(ends, int)
         self.size = ends[-1]
-        self.narrow = any(d == np.float32 for d in self.dtypes)
+        self.narrow = _FLOAT32 in self.dtypes
         """Whether a variable is float32."""
         self._slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.start = self.ravel(values)
@@ -98,7 +99,7 @@ class Variables:
         """Return values of the variables as one float64 vector on the host."""
         if not values:
             return np.zeros(0)
-        return np.concatenate([np.asarray(_host(v), float).reshape(-1) for v in values])
+        return np.concatenate([_host(v) for v in values], axis=None, dtype=np.float64)
 
     def snap(self, flat: Array) -> Array:
         """Return the vector rounded to the dtypes in which variables are passed."""
@@ -127,7 +128,9 @@ class Variables:
         for part, shape, own, kind, place in rows:
             kept = dtype or (np.float64 if self.wide else own)
             leaf = flat[part].astype(kept).reshape(shape)
-            if kind is float and not np.issubdtype(kept, np.complexfloating):
+            if kind is np.ndarray and place is CPU:
+                out.append(leaf)
+            elif kind is float and not np.issubdtype(kept, np.complexfloating):
                 out.append(float(leaf))
             elif issubclass(kind, np.generic) or kind is float:
                 out.append(leaf[()])
@@ -172,6 +175,8 @@ class Variables:
 
 
 def _host(v: Any) -> Any:
+    if type(v) is np.ndarray:
+        return v
     place = device_of(v)
     return v if place == CPU else backend_for(place).to_host(v)
 
@@ -227,8 +232,8 @@ class VectorFunction:
                 f"{self.who}: `f` must return one structure and shape at all points, and returned "
                 "another one at a point nearby."
             )
-        parts = [np.asarray(_host(leaves[i]), float).reshape(-1) for i in self.which]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        parts = [_host(leaves[i]) for i in self.which]
+        return np.concatenate(parts, axis=None, dtype=np.float64) if parts else np.zeros(0)
 
     def _remember(self, leaves: list[Any], treedef: Any) -> None:
         wanted = f"{self.who}: `f` must return floating-point numbers, got "
