@@ -393,6 +393,49 @@ def test_arithmetic_that_does_something_stays(f):
     assert len(optimize_only("arithmetic", g, x).equations) == len(nm.stage(g, x).equations)
 
 
+P, Q, ROW = (
+    np.array([[True, False, True, False]] * 3),
+    np.array([[True, True, False, False]] * 3),
+    np.array([[True], [False], [True]]),
+)
+
+
+@pytest.mark.parametrize(
+    ("f", "left"),
+    [
+        (lambda p, q, r: (p & ~q) | (q & p), []),
+        (lambda p, q, r: (~q & p) | (p & q), []),
+        (lambda p, q, r: (p | q) & (~q | p), []),
+        (lambda p, q, r: p & (q | p), []),
+        (lambda p, q, r: (p & q) | p, []),
+        (lambda p, q, r: p & p, []),
+        (lambda p, q, r: ~~p, []),
+        (lambda p, q, r: (r & q) | (r & ~q), ["broadcast_to"]),
+        (lambda p, q, r: np.broadcast_to(r, (3, 4)).any(), ["any"]),
+        (lambda p, q, r: np.broadcast_to(r, (3, 4)).all(), ["all"]),
+    ],
+)
+def test_conditions_that_say_nothing_vanish(f, left):
+    program = optimize_only("arithmetic", lambda *c: np.where(f(*c), 1.0, 2.0), P, Q, ROW)
+    assert names(program) == [*left, "where"]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda p, q, r: (p & ~q) | (q & r),
+        lambda p, q, r: (p & ~q) & (p & q),
+        lambda p, q, r: (p & q) | (p & q & r),
+        lambda p, q, r: np.logical_and(A[:, :] * 0 + 2.0, A[:, :] + np.where(p, 0.0, 1.0)),
+        lambda p, q, r: np.broadcast_to(r, (3, 4)).any(axis=0),
+    ],
+)
+def test_conditions_that_say_something_stay(f):
+    g = nm.stage(lambda *c: np.where(f(*c), 1.0, 2.0), P, Q, ROW)
+    program = optimize_only("arithmetic", lambda *c: np.where(f(*c), 1.0, 2.0), P, Q, ROW)
+    assert names(program) == names(g)
+
+
 def test_a_sum_of_one_entry_loses_the_sign_of_zero_as_numpys_does():
     x = np.array([[-0.0], [1.0]])
     program = after("arithmetic", lambda x: np.sum(x, axis=1), x)

@@ -17,6 +17,7 @@ from nnmath_core.program.lower.elementwise import mapped
 from nnmath_core.program.lower.rules import RULES, rule_of
 from nnmath_core.program.machine import emit_group
 from nnmath_core.program.peephole import joined
+from nnmath_core.program.row_sums import with_row_sums
 
 __all__ = [
     "begun",
@@ -49,7 +50,8 @@ def define_constants(b: Builder, constants: Mapping[Var, Any]) -> None:
 
 def scheduled(b: Builder, kept: set[Buffer]) -> list[Step]:
     """The steps with their nodes gathered into instructions of the machine; what nobody reads is left out."""
-    order = fused(joined(needed_steps(b.steps, kept), kept), kept)
+    steps = with_row_sums(b, needed_steps(b.steps, kept))
+    order = fused(joined(steps, kept), kept)
     readers: dict[Buffer, list[Any]] = {}
     for unit in order:
         for step in [m.step for m in unit.members] if isinstance(unit, Group) else [unit]:

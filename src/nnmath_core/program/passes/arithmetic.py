@@ -239,6 +239,63 @@ def _where(r: Rewriter, e: Equation, c: Any, a: Any, b: Any) -> Any:
     return None if np.any(value) else _result(r, e, b)
 
 
+# ---------------------------------------------------------------------------------------------- conditions
+def _logical(name: str) -> Callable[..., Any]:
+    """Rules of "logical_and" or "logical_or", on bools; ``other`` is the other of the two."""
+    other = "logical_or" if name == "logical_and" else "logical_and"
+
+    def rule(r: Rewriter, e: Equation, a: Any, b: Any) -> Any:
+        if not (_is_condition(a) and _is_condition(b)):
+            return None
+        if a is b:
+            return _result(r, e, a)
+        x, y = r.made_by(a, other), r.made_by(b, other)
+        for p, q in ((a, y), (b, x)):  # p and (p or z) is p
+            if q is not None and any(p is z for z in q.operands):
+                return _result(r, e, p)
+        if x is None or y is None:
+            return None
+        for p, u in (x.operands, x.operands[::-1]):  # (p and u) or (p and not u) is p
+            for q, v in (y.operands, y.operands[::-1]):
+                if p is q and _is_condition(p) and _are_opposite(r, u, v):
+                    return _result(r, e, p)
+        return None
+
+    return rule
+
+
+def _is_condition(x: Any) -> bool:
+    return isinstance(x, Var) and x.dtype == np.bool_
+
+
+def _are_opposite(r: Rewriter, a: Any, b: Any) -> bool:
+    """Whether a bool is the other one negated."""
+    for x, y in ((a, b), (b, a)):
+        m = r.made_by(x, "logical_not")
+        if m is not None and m.operands[0] is y and _is_condition(y):
+            return True
+    return False
+
+
+def _logical_not(r: Rewriter, e: Equation, a: Any) -> Any:
+    m = r.made_by(a, "logical_not")
+    return _result(r, e, m.operands[0]) if m is not None and _is_condition(m.operands[0]) else None
+
+
+def _truth(r: Rewriter, e: Equation, x: Any) -> Any:
+    """Any and all of an array that was repeated are those of the array."""
+    m, out = r.made_by(x, "broadcast_to"), e.outputs[0]
+    axis = e.params["axis"]
+    whole = axis is None or len(axis) == len(shape_of(x))
+    if m is None or out.shape or not whole or 0 in shape_of(x):
+        return None
+    y = m.operands[0]
+    if not _is_condition(y):
+        return None
+    axes = tuple(range(len(y.shape)))
+    return r.emit(e.primitive.name, [y], (), out.dtype, axis=axes, keepdims=False)
+
+
 def _sum(r: Rewriter, e: Equation, x: Any) -> Any:
     """A sum of one entry: x + 0.0, by which -0.0 becomes 0.0."""
     out = e.outputs[0]
@@ -265,4 +322,9 @@ _RULES: dict[str, Callable[..., Any]] = {
     "power": _power,
     "where": _where,
     "sum": _sum,
+    "logical_and": _logical("logical_and"),
+    "logical_or": _logical("logical_or"),
+    "logical_not": _logical_not,
+    "any": _truth,
+    "all": _truth,
 }
