@@ -26,7 +26,7 @@ BINARY = {
     "less_equal", "greater", "greater_equal", "tanh_pull", "expit_pull", "relu_pull", "copysign", "least", "most",
     "scalef", "log_ends", "logical_and", "logical_or", "logical_xor",
 }  # fmt: skip
-TERNARY = {"muladd", "mulsub", "nmuladd", "clip", "where", "fma", "fnma"}
+TERNARY = {"muladd", "mulsub", "nmuladd", "clip", "where", "fma", "fnma", "scalef_from"}
 ALONE = {"hot"}  # with a test of its own
 NAMES = sorted({*RECIPES, *DIRECT, *FUSED, *COMPOSITIONS} - ALONE)
 GUARD = 0xA5
@@ -153,6 +153,9 @@ OTHERS = {
     "least": lambda a, b: np.where(a < b, a, b),
     "most": lambda a, b: np.where(a > b, a, b),
     "scalef": lambda a, n: np.ldexp(a, n.astype(int)),
+    "scalef_from": lambda a, n, low: np.where(n < low, 0, np.ldexp(a, n.astype(int))).astype(
+        a.dtype
+    ),
     "fma": _fused(1),
     "fnma": _fused(-1),
     "logical_and": np.logical_and,
@@ -193,7 +196,7 @@ def columns(name, dtype):
     if name in FUSED:  # sums that cancel, where the second rounding would show
         with np.errstate(all="ignore"):
             out[2][1500:1800] = (-(out[0] * out[1]))[1500:1800]
-    if name == "scalef":
+    if name.startswith("scalef"):
         most = 400 if dtype is np.float32 else 3000
         out[1] = np.random.default_rng(9).integers(-most, most, len(out[1])).astype(dtype)
     rng = np.random.default_rng(8)
@@ -232,7 +235,7 @@ def test_an_operation_has_the_bits_of_its_loop(name, dtype):
             given = [
                 x if f == "stream" else np.array(x[at]) for f, x in zip(forms, full, strict=True)
             ]
-            if name == "scalef" and forms[1] != "stream":
+            if name.startswith("scalef") and forms[1] != "stream":
                 given[1] = np.array(3, dtype)
             run, arrays = one(name, forms, given, dtype is np.float64)
             code = code_of(run)

@@ -14,12 +14,12 @@ from nnmath_core.program.native import Operation, available, joined
 from nnmath_core.program.native.compositions import COMPOSITIONS
 from nnmath_core.program.native.generate import generate
 from nnmath_core.program.native.recipes import DIRECT, FUSED, MASKED, MASKS, RECIPES
-from nnmath_core.program.native.run import Arg, Instruction, Run
+from nnmath_core.program.native.run import Arg, Instruction, Run, expanded
 
 pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX-512")
 
 # Not those that see the sign and the bits of a NaN, which are whatever an operation makes of them.
-SHORT = sorted({*RECIPES, *DIRECT} - {"hot", "scalef", "copysign", "head"})
+SHORT = sorted({*RECIPES, *DIRECT} - {"hot", "scalef", "scalef_from", "copysign", "head"})
 NUMBERS = [0.5, -1.25, 3.0, 0.0, -0.0, 1.0, 1e-3]
 
 
@@ -294,6 +294,55 @@ def test_many_labels_and_accumulators(dtype):
         for label, mask in zip(labels, masks, strict=True):
             same(mask, ramp == label)
         assert most[0] == n - 1
+
+
+def run_of(*steps, args=4):
+    """A run of float32 whose last arg is an output and whose first one is a condition."""
+    kinds = (Arg("stream", True), *[Arg("stream")] * (args - 2), Arg("output"))
+    return Run(False, kinds, steps)
+
+
+def test_a_choice_that_is_known_is_not_made_again():
+    condition, x, y = ("arg", 0), ("arg", 1), ("arg", 2)
+    first = Instruction("multiply", (x, y))
+    inner = Instruction("where", (condition, ("value", 0), ("number", 0.0)))
+    outer = Instruction("where", (condition, ("value", 1), ("number", 0.0)), (3,))
+    names = [s.name for s in expanded(run_of(first, inner, outer)).instructions]
+    assert names == ["multiply", "where", "copy"]
+    signs = Instruction("where", (condition, ("value", 1), ("number", -0.0)), (3,))
+    made = expanded(run_of(first, inner, signs)).instructions
+    assert [s.name for s in made] == ["multiply", "where"]
+    assert made[1].reads[1] == ("value", 0)
+    assert str(made[1].reads[2][1]) == "-0.0"
+    same = Instruction("where", (condition, ("number", 0.0), ("number", 0.0)), (3,))
+    assert [s.name for s in expanded(run_of(same)).instructions] == ["copy"]
+    signs = Instruction("where", (condition, ("number", 0.0), ("number", -0.0)), (3,))
+    assert [s.name for s in expanded(run_of(signs)).instructions] == ["where"]
+    # what lies in memory is not read later
+    inner = Instruction("where", (condition, x, ("number", 0.0)))
+    outer = Instruction("where", (condition, ("value", 0), y), (3,))
+    assert [s.name for s in expanded(run_of(inner, outer)).instructions] == ["where", "where"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_beside_a_label_an_operand_is_read_before_its_memory_is_written(dtype):
+    n = 9 * lanes(dtype) + 5
+    run = Run(
+        dtype is np.float64,
+        (Arg("stream"), Arg("stream"), Arg("label"), Arg("ramp"), Arg("output"), Arg("output")),
+        (
+            Instruction("hot", (("arg", 2), ("arg", 3))),
+            Instruction("where", (("value", 0), ("number", 0.5), ("arg", 0))),
+            Instruction("negative", (("arg", 1),), (4,)),  # in the memory of the first operand
+            Instruction("multiply", (("value", 1), ("value", 2)), (5,)),
+        ),
+    )
+    x, y, out = np.arange(n).astype(dtype), np.arange(n).astype(dtype) + 2, np.zeros(n, dtype)
+    want = np.where(np.arange(n) == 7, dtype(0.5), x) * -y
+    code = Code(generate(run))
+    call(code, [x, y, np.array(7), np.arange(n), x, out], n)
+    same(out, want)
+    same(x, -y)
 
 
 def test_every_name_is_drawn():

@@ -116,3 +116,60 @@ def test_extremes(name, dtype):
             call(spread, [np.array(value, dtype), got], n)
             pick = np.maximum if name == "max" else np.minimum
             np.testing.assert_array_equal(got[0], pick(dtype(0.5), dtype(value)) if n else 0.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ones_are_counted_beside_the_sum_of_the_others(dtype):
+    """Both of the same entries, for several rows, from any accumulator on; NaN is one of the others."""
+    run = Run(
+        dtype is np.float64,
+        (Arg("stream"), Arg("sum"), Arg("sum")),
+        (
+            Instruction("sum_ones", (("arg", 0),), (), 1),
+            Instruction("sum_others", (("arg", 0),), (), 2),
+        ),
+    )
+    code = code_of(run)
+    rng = np.random.default_rng(5)
+    for n in [0, 1, *range(lanes(dtype) - 1, 5 * lanes(dtype) + 4), 1000]:
+        x = np.where(rng.random(n) < 0.3, 1.0, rng.random(n)).astype(dtype)
+        for bad in (False, True):
+            if bad and n:
+                x[n // 2] = np.nan
+            ones, others = np.array([3.0, 0.0]), np.array([0.5, 0.25])
+            call(code, [x, ones, others], n)
+            assert ones.sum() == 3 + (x == 1).sum()
+            want = 0.75 + x[x != 1].sum(dtype=np.float64)
+            np.testing.assert_allclose(others.sum(), want, rtol=n * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extremes_beside_a_label(name, dtype):
+    """Of all and of all but the label's, which are one where it is not; each has its own beginning and its own NaN."""
+    fill, pick = (-np.inf, np.max) if name == "max" else (np.inf, np.min)
+    run = Run(
+        dtype is np.float64,
+        (Arg("stream"), Arg("label"), Arg("ramp"), Arg(name), Arg(name)),
+        (
+            Instruction(name, (("arg", 0),), (), 3),
+            Instruction("hot", (("arg", 1), ("arg", 2))),
+            Instruction("where", (("value", 1), ("number", fill), ("arg", 0))),
+            Instruction(name, (("value", 2),), (), 4),
+        ),
+    )
+    code = code_of(run)
+    rng = np.random.default_rng(6)
+    for n in (1, lanes(dtype), 4 * lanes(dtype), 9 * lanes(dtype) + 3, 200):
+        x, ramp = rng.standard_normal(n).astype(dtype), np.arange(n)
+        for label in sorted({-1, 0, n // 2, n - 1}):
+            for bad in sorted({-1, 0, n // 3, n // 2, n - 1}):
+                y = x.copy()
+                if bad >= 0:
+                    y[bad] = np.nan
+                for begin in ((fill, fill), (0.0, 9 * fill), (np.nan, 0.5)):
+                    got = [np.array([b], dtype) for b in begin]
+                    call(code, [y, np.array(label), ramp, *got], n)
+                    rest = np.where(ramp == label, dtype(fill), y)
+                    want = [pick([b, pick(z)]) for b, z in zip(begin, (y, rest), strict=True)]
+                    np.testing.assert_array_equal(np.concatenate(got), np.array(want, dtype))

@@ -86,16 +86,18 @@ def _power(c: Composer, x: Value) -> Operand:
     return c("subtract", c("fma", x, _LOG2_E, by), by)
 
 
+def _scaled(c: Composer, p: Operand, n: Operand) -> Operand:
+    """Write p 2^n, p in [0.5, 2): below these n it is 0."""
+    return c("scalef_from", p, n, c.pick(-151.0, -1076.0))
+
+
 def _exp(c: Composer, x: Operand) -> Operand:
-    z = c.between(x, c.pick(120.0, 760.0))
+    z = c("least", c.pick(120.0, 760.0), x)
     high, low = _ln2(c)
     n = _power(c, z)
     r = c("fma", n, -low, c("fma", n, -high, z))
-    return c(
-        "scalef",
-        c("add", c("fma", c("multiply", r, r), _tail(c, r, c("multiply", r, r)), r), 1.0),
-        n,
-    )
+    r2 = c("multiply", r, r)
+    return _scaled(c, c("add", c("fma", r2, _tail(c, r, r2), r), 1.0), n)
 
 
 def _parts(c: Composer, x: Value, low: Value) -> tuple[Operand, Operand, Operand]:
@@ -142,7 +144,7 @@ def _exp_times(c: Composer, x: Value, low: Value, factor: Value) -> Operand:
 
 
 def _exp2(c: Composer, x: Operand) -> Operand:
-    z = c.between(x, c.pick(159.0, 1090.0))
+    z = c("least", c.pick(159.0, 1090.0), x)
     by = c.pick(12582912.0, 6755399441055744.0)
     n = c("subtract", c("add", z, by), by)
     u = c("subtract", z, n)
@@ -150,7 +152,7 @@ def _exp2(c: Composer, x: Operand) -> Operand:
     low = c("add", lost, c("multiply", u, c.pick(-1.9046543e-09, 2.3190468138462996e-17)))
     r2 = c("multiply", r, r)
     rest = c("add", r, c("fma", r2, _tail(c, r, r2), low))
-    return c("scalef", c("add", rest, 1.0), n)
+    return _scaled(c, c("add", rest, 1.0), n)
 
 
 def _sinh(c: Composer, x: Operand) -> Operand:
@@ -188,10 +190,10 @@ def _tanh(c: Composer, x: Operand) -> Operand:
 
 def _expit(c: Composer, x: Operand) -> Operand:
     p, rest, n = _parts(c, c("negative", c("absolute", x)), -0.0)
-    e = c("scalef", c("add", p, rest), n)
+    e = _scaled(c, c("add", p, rest), n)
     d = c("add", e, 1.0)
     lost = c("subtract", e, c("subtract", d, 1.0))
-    above = c("scalef", c("add", p, c("fnma", p, lost, rest)), n)
+    above = _scaled(c, c("add", p, c("fnma", p, lost, rest)), n)
     return c("quotient", c("where", c("greater", x, 0.0), 1.0, above), d)
 
 

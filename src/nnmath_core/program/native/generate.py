@@ -36,25 +36,17 @@ from nnmath_core.program.native.assembler import (
     Memory,
 )
 from nnmath_core.program.native.recipes import (
-    ADD,
     AND,
     DIRECT,
     DIVIDE,
-    EQUAL,
     FUSED,
     GREATER,
     LESS,
     MASKS,
-    MAX,
-    MIN,
-    MULTIPLY,
-    NOT_EQUAL,
     RECIPES,
-    SUBTRACT,
-    UNORDERED,
-    XOR,
     Operand,
 )
+from nnmath_core.program.native.reductions import Accumulators
 from nnmath_core.program.native.run import Instruction, Run, elsewhere, expanded
 
 __all__ = ["generate"]
@@ -109,19 +101,19 @@ class _Function:
         self.masks = list(range(1, 7))
         self.places: dict[tuple[int, str, int], int] = {}  # (copy, what, number): register
         self.here = self.whole = _Program(run.instructions)
-        labels = {step.reads for step in run.instructions if step.name == "hot"}
-        other = elsewhere(run.instructions) if len(labels) == 1 else None
-        self.elsewhere = None if other is None else _Program(other)
         self.pointers: dict[int, int] = {}
         self.fixed: dict[int, int] = {}  # registers of spread args
         self.reciprocal: dict[int, int] = {}
         self.labels: dict[tuple[Operand, ...], int] = {}  # general registers: the column of a label
         self.shared: dict[tuple[Operand, ...], int] = {}
-        self.accumulators: dict[int, list[int]] = {}
-        self.nan: dict[int, int] = {}
+        self.accumulators = Accumulators(run, unroll)
+        self._temporary: list[int] = []
         self.masked = False
         self.exact = False
         self.past = False
+        labels = {step.reads for step in run.instructions if step.name == "hot"}
+        other = elsewhere(run.instructions) if len(labels) == 1 else None
+        self.elsewhere = None if other is None else _Program(self.accumulators.shared(other))
 
     # ------------------------------------------------------------------------------------------ registers
     def vector(self) -> int:
@@ -147,8 +139,14 @@ class _Function:
                 if not pointers:
                     raise _NoRegisterError
                 self.labels[step.reads] = pointers.pop()
+        self.accumulators.count(pointers)
         self.pointers = dict(zip(streams, pointers, strict=False))
-        saved = [r for r in (*self.pointers.values(), *self.labels.values()) if r in SAVED]
+        taken = (
+            *self.pointers.values(),
+            *self.labels.values(),
+            *self.accumulators.counters.values(),
+        )
+        saved = [r for r in taken if r in SAVED]
         for r in saved:
             asm.push(r)
         asm.general("mov", RAX, Memory(RSI, offset=8))
@@ -160,10 +158,10 @@ class _Function:
             asm.general("mov", r, Memory(RDI, offset=8 * k))
         self._find_labels()
         self._spread()
-        self._start()
+        self.accumulators.start(self)
         self._division()
         self._loops()
-        self._close()
+        self.accumulators.close(self)
         asm.general_number("sub", Memory(RSP, offset=8), 1)
         asm.jump("end of rows", IF_EQUAL)
         asm.general("mov", RDX, Memory(RSP))
@@ -209,25 +207,6 @@ class _Function:
             else:
                 self.fixed[k] = self.vector()
                 asm.broadcast(self.fixed[k], Memory(RDX))
-
-    def _start(self) -> None:
-        """Registers of the accumulators."""
-        asm = self.asm
-        for k, a in enumerate(self.run.args):
-            if a.kind not in ("sum", "wide", "max", "min"):
-                continue
-            self.accumulators[k] = [self.vector() for _ in range(self.unroll)]
-            if a.kind in ("sum", "wide"):
-                for r in self.accumulators[k]:
-                    asm.real(XOR, r, r, r)
-                continue
-            self.nan[k] = self.mask()
-            asm.general("mov", RDX, Memory(RDI, offset=8 * k))
-            first = self.accumulators[k][0]
-            asm.broadcast(first, Memory(RDX))
-            for r in self.accumulators[k][1:]:
-                asm.move(r, first)
-            asm.compare(self.nan[k], first, first, UNORDERED)
 
     def _division(self) -> None:
         """Reciprocals of what divides all entries; divisors without an exact enough one go by the slow way."""
@@ -340,6 +319,13 @@ class _Function:
         if not masked:
             self._ask_ahead()
         for i, step in enumerate(program.instructions):
+            if step.into >= 0:
+                self._temporary = []
+                self.accumulators.add(self, step, copies)
+                for u in range(copies):
+                    self._release(i, step, u)
+                self.vectors += self._temporary
+                continue
             for u in range(copies):
                 self._instruction(i, step, u)
             if self.shared:
@@ -449,12 +435,7 @@ class _Function:
                 (self.masks if mask else self.vectors).append(r)
 
     def _instruction(self, i: int, step: Instruction, u: int) -> None:
-        self._temporary: list[int] = []
-        if step.into >= 0:
-            self._reduce(step, u)
-            self._release(i, step, u)
-            self.vectors += self._temporary
-            return
+        self._temporary = []
         if step.name in DIRECT:
             a = self.operand(u, step.reads[0])
             b = self.operand(u, step.reads[1], register=False)
@@ -527,118 +508,3 @@ class _Function:
             asm.stream(at, r)
         else:
             asm.store(at, r, mask=mask)
-
-    # ------------------------------------------------------------------------------------------ reductions
-    def _reduce(self, step: Instruction, u: int) -> None:
-        asm, k = self.asm, step.into
-        acc = self.accumulators[k][u]
-        tail = _TAIL if self.masked else 0
-        name = step.name
-        x = self.operand(u, step.reads[0])
-        assert isinstance(x, int)
-        if name in ("max", "min"):
-            bad = self.mask()
-            asm.compare(bad, x, x, UNORDERED, mask=tail)
-            asm.vex(0x45, self.nan[k], self.nan[k], bad, length=1)
-            self.masks.append(bad)
-            asm.real(MAX if name == "max" else MIN, acc, acc, x, mask=tail)
-        elif name == "sum":
-            asm.real(ADD, acc, acc, x, mask=tail)
-        elif name == "sum_wide_squares" and not self.run.double:
-            t, low = self.vector(), self.vector()
-            asm.evex(0x28, t, 0, x, mask=tail, zero=tail > 0)
-            asm.evex(0x5A, low, 0, t)
-            asm.evex(0xB8, acc, low, low, table=2, prefix=1, wide=True)
-            asm.evex(0x1B, t, 0, t, table=3, prefix=1, wide=True, immediate=1)
-            asm.evex(0x5A, t, 0, t)
-            asm.evex(0xB8, acc, t, t, table=2, prefix=1, wide=True)
-            self.vectors += [t, low]
-        elif name in ("sum_squares", "sum_products", "sum_wide_squares"):
-            y = x if name != "sum_products" else self.operand(u, step.reads[1])
-            t = self.vector()
-            asm.real(MULTIPLY, t, x, y)
-            asm.real(ADD, acc, acc, t, mask=tail)
-            self.free(t)
-        else:
-            chosen = self.mask()
-            predicate = EQUAL if name == "sum_ones" else NOT_EQUAL
-            asm.compare(chosen, x, self.number(1.0), predicate, mask=tail)
-            asm.real(ADD, acc, acc, x, mask=chosen)
-            self.masks.append(chosen)
-
-    def _close(self) -> None:
-        """Bring lanes together, and what was accumulated to its place."""
-        asm = self.asm
-        for k, registers in self.accumulators.items():
-            kind = self.run.args[k].kind
-            opcode = {"sum": ADD, "wide": ADD, "max": MAX, "min": MIN}[kind]
-            wide = kind == "wide" or self.run.double
-            first, t = registers[0], self.vector()
-            for width in (2, 1):
-                if len(registers) > width:
-                    for a, b in zip(registers[:width], registers[width : 2 * width], strict=True):
-                        asm.evex(opcode, a, a, b, prefix=int(wide), wide=wide)
-            asm.general("mov", RDX, Memory(RDI, offset=8 * k))
-            if opcode == ADD:
-                self._close_sum(first, t, wide)
-            else:
-                self._close_extreme(k, opcode, first, t)
-            self.free(t)
-
-    def _close_sum(self, x: int, t: int, wide: bool) -> None:
-        asm = self.asm
-
-        def double(opcode: int, out: int, a: int, b: int | Memory, length: int) -> None:
-            asm.evex(opcode, out, a, b, prefix=1, wide=True, length=length)
-
-        def single(opcode: int, out: int, a: int, b: int | Memory) -> None:
-            asm.evex(opcode, out, a, b, prefix=3, wide=True, length=0)
-
-        if not wide:  # sixteen floats are eight and eight doubles
-            asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
-            asm.evex(0x5A, t, 0, t)
-            asm.evex(0x5A, x, 0, x)
-            double(ADD, x, x, t, 2)
-        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)  # the upper half
-        double(ADD, x, x, t, 1)
-        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
-        double(ADD, x, x, t, 0)
-        double(0x15, t, x, x, 0)  # unpack the upper number
-        single(ADD, x, x, t)
-        # {high, low} += x without loss: s = h + x, b = s - h, lost = (h - (s - b)) + (x - b)
-        h, s, b = self.vector(), self.vector(), self.vector()
-        finite = self.mask()
-        asm.evex(0x10, h, 0, Memory(RDX), prefix=3, wide=True, length=0)
-        single(ADD, s, h, x)
-        single(SUBTRACT, b, s, h)
-        single(SUBTRACT, x, x, b)
-        single(SUBTRACT, b, s, b)
-        single(SUBTRACT, h, h, b)
-        single(ADD, x, x, h)
-        asm.evex(0x11, s, 0, Memory(RDX), prefix=3, wide=True, length=0)
-        single(SUBTRACT, t, s, s)  # 0, or NaN where the sum is not finite
-        asm.evex(0xC2, finite, t, t, prefix=3, wide=True, length=0, immediate=EQUAL)
-        asm.evex(0x10, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
-        asm.evex(ADD, h, h, x, prefix=3, wide=True, length=0, mask=finite)
-        asm.evex(0x11, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
-        self.vectors += [h, s, b]
-        self.masks.append(finite)
-
-    def _close_extreme(self, k: int, opcode: int, x: int, t: int) -> None:
-        asm = self.asm
-        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
-        asm.real(opcode, x, x, t)
-        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
-        asm.real(opcode, x, x, t)
-        asm.evex(0x15, t, x, x, prefix=1, wide=True, length=0)
-        asm.real(opcode, x, x, t)
-        if not self.run.double:
-            asm.evex(0x16, t, 0, x, prefix=2, length=0)  # the odd lanes
-            asm.real(opcode, x, x, t)
-        asm.broadcast(t, self.number(float("nan")))
-        asm.vex(0x98, self.nan[k], 0, self.nan[k])  # kortest: zero where no lane is set
-        asm.jump(f"number {k}", IF_EQUAL)
-        asm.move(x, t)
-        asm.label(f"number {k}")
-        prefix = 3 if self.run.double else 2
-        asm.evex(0x11, x, 0, Memory(RDX), prefix=prefix, wide=self.run.double, length=0)

@@ -18,7 +18,7 @@ Operand = tuple[str, int] | tuple[str, float]
 
 # Comparisons, operations of table 1 and of table 2
 LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04
-UNORDERED, NOT_LESS_EQUAL = 0x03, 0x16
+UNORDERED, ORDERED, NOT_LESS, NOT_LESS_EQUAL = 0x03, 0x07, 0x15, 0x16
 ADD, MULTIPLY, SUBTRACT, MIN, DIVIDE, MAX, SQRT = 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x51
 AND, OR, XOR = 0x54, 0x56, 0x57
 
@@ -248,6 +248,16 @@ def _scalef(f: Writer, u: int, out: int, a: Operand, n: Operand) -> None:
     f.asm.fused(0x2C, out, f.operand(u, a), f.operand(u, n))
 
 
+def _scalef_from(f: Writer, u: int, out: int, a: Operand, n: Operand, low: Operand) -> None:
+    """Write a 2^n, and 0 where n is less than low: a result that vanishes would cost a hundred times as much."""
+    k, exponent = f.mask(), f.operand(u, n)
+    f.asm.compare(k, exponent, f.operand(u, low, register=False), NOT_LESS)
+    f.asm.evex(
+        0x2C, out, f.operand(u, a), exponent, table=2, prefix=1, wide=f.asm.double, mask=k, zero=True
+    )  # fmt: skip
+    f.masks.append(k)
+
+
 def _copysign(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
     """The size of a with the sign of b."""
     t = f.vector()
@@ -324,6 +334,7 @@ def _hot(f: Writer, u: int, out: int, label: Operand, column: Operand) -> None:
 RECIPES: dict[str, Recipe] = {
     "copy": _copy,
     "scalef": _scalef,
+    "scalef_from": _scalef_from,
     "exponent": _exponent,
     "significand": _significand,
     "head": _head,

@@ -54,6 +54,10 @@ def expanded(run: Run) -> Run:
     known: dict[object, int] = {}
 
     def emit(name: str, reads: tuple[Operand, ...]) -> Operand:
+        if name == "where":
+            reads = _chosen(reads, out)
+            if len(reads) == 1:
+                return reads[0]
         key = name, tuple((what, str(k)) for what, k in reads)
         if key not in known:
             known[key] = len(out)
@@ -79,7 +83,22 @@ def expanded(run: Run) -> Run:
             out.append(Instruction(name, reads, step.stores))
         elif step.stores:
             out[-1] = Instruction(out[-1].name, out[-1].reads, step.stores)
-    return Run(run.double, run.args, tuple(out))
+    return Run(run.double, run.args, _read(out))
+
+
+def _chosen(reads: tuple[Operand, ...], made: list[Instruction]) -> tuple[Operand, ...]:
+    """The operands of a ``where``, without those that its condition has kept out before; one, where it chooses nothing.
+
+    What lies in memory is read no later than it was: an output may have its place.
+    """
+    c, *both = reads
+    for k, x in enumerate(both, 1):
+        inner = made[int(x[1])] if x[0] == "value" else None
+        if inner is not None and inner.name == "where" and inner.reads[0] == c:
+            both[k - 1] = inner.reads[k] if inner.reads[k][0] != "arg" else x
+    a, b = both
+    same = a[0] == b[0] != "arg" and str(a[1]) == str(b[1])  # 0 and -0 are not
+    return (a,) if same else (c, a, b)
 
 
 def elsewhere(instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...] | None:
@@ -90,21 +109,31 @@ def elsewhere(instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...] 
     never: Operand = "never", 0
     out: list[Instruction] = []
     values: list[Operand] = []
+    late: dict[Operand, int] = {}  # what lies in memory and is read later than it was: since when
     for step in instructions:
         reads = tuple(values[int(k)] if what == "value" else (what, k) for what, k in step.reads)
         if step.name == "hot" and not step.stores:
             values.append(never)
-        elif step.name == "where" and reads[0] == never and never not in reads[1:]:
-            values.append(reads[2])
+            continue
+        if step.name == "hot" or (never in reads and (step.name != "where" or never in reads[1:])):
+            return None
+        if step.name == "where":
+            reads = reads[2:] if reads[0] == never else _chosen(reads, out)
+        if len(reads) == 1 and step.name == "where":
+            values.append(reads[0])
+            if reads[0][0] == "arg":
+                late.setdefault(reads[0], len(out))
             if step.stores:
                 values[-1] = "value", len(out)
-                out.append(Instruction("copy", (reads[2],), step.stores))
-        elif step.name == "hot" or never in reads:
-            return None
+                out.append(Instruction("copy", reads, step.stores))
         else:
             values.append(("value", len(out)))
             if step.name != "sum" or reads[0] != ("number", 0.0):
                 out.append(Instruction(step.name, reads, step.stores, step.into))
+    for arg, since in late.items():
+        stores = [i for i in range(since, len(out)) if out[i].stores]
+        if stores and any(arg in step.reads for step in out[stores[0] + 1 :]):
+            return None  # it may have been written over
     return _read(out) if never in values else None
 
 
