@@ -171,6 +171,25 @@ def test_value_and_gradient_share_a_pass():
     assert kinds(plan) == ["machine"]
 
 
+@pytest.mark.parametrize("n", [3000, 5])
+def test_steps_of_many_arrays_that_share_a_number_are_a_pass_each(n):
+    """The number decides nothing about groups: each array's chain is whole; of short arrays many are one group."""
+
+    def step(t, ws, gs, ms):
+        rate = 0.1 / (1 - 0.9**t)
+        ms = [0.9 * m + 0.1 * g for m, g in zip(ms, gs, strict=True)]
+        return [w - rate * np.tanh(m) for w, m in zip(ws, ms, strict=True)], ms
+
+    arrays = [[draw(n, seed=3 * k + j) for k in range(30)] for j in range(3)]
+    plan = compared(step, np.array(3.0), *arrays)
+    assert set(kinds(plan)) == {"machine"}
+    if n == 3000:
+        assert len(plan.steps) == 31
+        assert all("tanh" in s.note for s in plan.steps[1:])
+    else:
+        assert len(plan.steps) < 20
+
+
 def test_a_large_sum_does_not_lose_digits():
     # lanes of a block add up to 64 terms in single precision, each rounding half an eps; the rest is double
     for n in (10**6, 999983):

@@ -28,6 +28,8 @@ LONG_ROW = 1 << 17
 """Entries of a row that is read again in a later phase: it should still be in L2."""
 SHARED = 1 << 14
 """Bytes of an array that is worth reading once for several groups."""
+MOST_SHARING = 1 << 11
+"""Entries of groups that become one for the sake of a single number that they read: it saves an instruction."""
 WHOLE = 1 << 14
 """Entries of a space that may be one row: more are shared by threads."""
 
@@ -158,11 +160,31 @@ class _Fusion:
                 self.after[j].append(i)
 
     def run(self) -> list[Group | Step]:
+        single = self._single()
         for i in reversed(range(len(self.steps))):
-            if i in self.nodes:
+            if i in self.nodes and i not in single:
                 self._place(self.nodes[i])
+        for i in sorted(single, reverse=True):
+            self._place(self.nodes[i], MOST_SHARING)
         self._share_reads()
         return self._order()
+
+    def _single(self) -> set[int]:
+        """Nodes that make one number of single numbers, as a learning rate of the number of the step.
+
+        They are placed last: else all that reads such a number would become one group, until it is full, before the
+        producers of what is read find their place.
+        """
+        made = {v.buffer: i for i, s in enumerate(self.steps) for v in s.writes}
+        out: set[int] = set()
+        for i, n in self.nodes.items():
+            if (
+                n.space == ()
+                and n.folded is None
+                and all(a.view.buffer not in made or made[a.view.buffer] in out for a in n.reads)
+            ):
+                out.add(i)
+        return out
 
     def _share_reads(self) -> None:
         """Groups that read one large array from memory become one, where nothing lies between them."""
@@ -182,7 +204,8 @@ class _Fusion:
                     groups.append(g)
 
     # ------------------------------------------------------------------------------------------ grouping
-    def _place(self, n: Node) -> None:
+    def _place(self, n: Node, most: float = math.inf) -> None:
+        """Find the node's group; those of up to ``most`` entries become one in order to share it."""
         consumers = self.readers.get(n.write.view.buffer, [])
         groups: list[Group] = []
         for c in consumers:
@@ -190,7 +213,7 @@ class _Fusion:
             if g is not None and g not in groups:
                 groups.append(g)
         groups.sort(key=lambda g: -g.size)
-        groups = self._merged(n, groups)
+        groups = self._merged(groups, most)
         for g in groups:
             if self._fits(n, g, consumers) and not self._circular(n.index, g):
                 self._join(n, g)
@@ -198,12 +221,12 @@ class _Fusion:
         g = Group(n.space, None)
         self._join(n, g)
 
-    def _merged(self, n: Node, groups: list[Group]) -> list[Group]:
+    def _merged(self, groups: list[Group], most: float) -> list[Group]:
         """Groups that would share the node, made one where that can be."""
         out: list[Group] = []
         for g in groups:
             for h in out:
-                if self._alike(g, h) and not self._between(g, h):
+                if g.size <= most and self._alike(g, h) and not self._between(g, h):
                     self._unite(h, g)
                     break
             else:
