@@ -171,6 +171,19 @@ def test_value_and_gradient_share_a_pass():
     assert kinds(plan) == ["machine"]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_and_its_gradient_are_two_loops_of_one_pass(dtype):
+    """The exact one: nothing but gelu, gelu_slope and the product with the cotangent."""
+
+    def both(x, g):
+        y, pull = nm.vjp(nm.nn.gelu, x)
+        return y, pull(g)[0]
+
+    plan = compared(both, *(draw(6000, dtype=dtype, seed=k) for k in range(2)))
+    assert kinds(plan) == ["machine"]
+    assert sorted(plan.steps[0].note.split()) == ["gelu", "gelu_slope", "multiply"]
+
+
 @pytest.mark.parametrize("n", [3000, 5])
 def test_steps_of_many_arrays_that_share_a_number_are_a_pass_each(n):
     """The number decides nothing about groups: each array's chain is whole; of short arrays many are one group."""

@@ -112,7 +112,7 @@ ANALYTIC = set(
     "softmax_or_zero embed_diagonal sinc solve inv inverse_or_limit det cofactors convolve guarded solve_triangular "
     "lu solve_banded conv conv_input conv_kernel windows add_windows max_windows share_windows pick_windows".split()
 ) | set(
-    "airy dawsn digamma erfc erfcx erfi eval_chebyt eval_chebyu eval_gegenbauer eval_genlaguerre "
+    "airy dawsn digamma erfc erfcx erfi gelu gelu_slope eval_chebyt eval_chebyu eval_gegenbauer eval_genlaguerre "
     "eval_jacobi eval_laguerre eval_legendre exp1 fresnel gamma hyp1f1 iv kv kve lambertw log_ndtr "
     "loggamma ndtr rgamma spence spherical_in spherical_kn wrightomega xlog1py xlogy".split()
 )

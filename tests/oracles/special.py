@@ -181,6 +181,8 @@ def ndtr(x):
 
 ERROR = {
     "erfc": math.erfc,
+    "gelu": lambda x: x * ndtr(x),
+    "gelu_slope": lambda x: ndtr(x) + x * math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
     "erfcx": lambda x: math.exp(x * x) * math.erfc(x),
     "erfi": erfi,
     "dawsn": lambda x: 0.5 * math.sqrt(math.pi) * math.exp(-x * x) * erfi(x),

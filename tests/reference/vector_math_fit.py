@@ -1,14 +1,15 @@
-"""Print the coefficients of the polynomials in src/_ext/common/nnm_*.h.
+"""Print the coefficients of the polynomials in src/_ext/common/nnm_*.h and src/_ext/vector/vector.cuh.
 
     pip install mpmath==1.3.0
     python tests/reference/vector_math_fit.py
 
 A polynomial interpolates its function, in 60 digits, at the Chebyshev points of the interval: its error is within a
 small factor of the least possible. A row says what is fitted, the dtype, the largest error over the interval, and the
-coefficients from the constant on.
+coefficients from the constant on. Quotients of polynomials follow.
 """
 
 import mpmath as mp
+import numpy as np
 
 mp.mp.dps = 60
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")
@@ -142,6 +143,92 @@ FITS = [
     ("digamma_tail", digamma_tail, (0, mp.mpf(1) / 64), 8, 0),
 ]
 
+
+def quotient(f, tops, bottoms, most, rounds=20):
+    """N(s) / D(s) that is f on [0, most], its relative error as even as weights make it (C. Lawson); D(0) = 1.
+
+    Each round solves the linear problem N - f D = 0, weighted by the last D and by the errors so far.
+    """
+    count = tops + bottoms
+    t = [mp.cos(mp.pi * (2 * k + 1) / (12 * count)) for k in range(6 * count)]
+    end = (most - 2) / mp.mpf(most + 2)
+    s = [2 * (1 + u) / (1 - u) for u in ((end - 1) / 2 + (end + 1) / 2 * v for v in t)]
+    want = [f(x) for x in s]
+    weights = [mp.mpf(1)] * len(s)
+    below = [mp.mpf(1)] * len(s)
+    best = None
+    for turn in range(rounds):
+        a, b = mp.matrix(len(s), count), mp.matrix(len(s), 1)
+        for i, (x, y) in enumerate(zip(s, want, strict=True)):
+            by = mp.sqrt(weights[i]) / (y * below[i])
+            for k in range(tops):
+                a[i, k] = by * x**k
+            for k in range(bottoms):
+                a[i, tops + k] = -by * y * x ** (k + 1)
+            b[i] = by * y
+        found = list(mp.lu_solve(a.T * a, a.T * b))
+        top, bottom = found[:tops], [mp.mpf(1), *found[tops:]]
+        below = [mp.polyval(bottom[::-1], x) for x in s]
+        errors = [
+            abs(mp.polyval(top[::-1], x) / d / y - 1)
+            for x, d, y in zip(s, below, want, strict=True)
+        ]
+        if best is None or max(errors) < best[0]:
+            best = max(errors), top, bottom
+        if turn >= 3:
+            weights = [w * e for w, e in zip(weights, errors, strict=True)]
+            mean = mp.fsum(weights) / len(s)
+            weights = [w / mean for w in weights]
+    return best
+
+
+def in_single(f, top, bottom, most, tries=60000):
+    """The coefficients in float32, each moved by units until the error is least: rounding adds a third of a unit."""
+    s = np.linspace(0, most, 3001)
+    want = np.array([float(f(mp.mpf(x))) for x in s])
+    rng = np.random.default_rng(0)
+
+    def error(c):
+        wide = c.astype(float)
+        n, d = wide[: len(top)], wide[len(top) :]
+        return np.max(np.abs(np.polyval(n[::-1], s) / np.polyval(d[::-1], s) / want - 1))
+
+    best = np.array([float(c) for c in (*top, *bottom)], np.float32)
+    least = error(best)
+    free = [k for k in range(len(best)) if k not in (0, len(top))]  # the values at 0 are exact
+    for _ in range(tries):
+        c = best.copy()
+        for k in rng.choice(free, rng.integers(1, 4)):
+            c[k] = np.nextafter(c[k], np.float32(rng.choice([-9.0, 9.0])))
+        if error(c) <= least:
+            best, least = c, error(c)
+    return least, best[: len(top)], best[len(top) :]
+
+
+def half_erfcx(s):
+    """erfcx(s / sqrt 2) / 2."""
+    return erfcx(s / mp.sqrt(2)) / 2
+
+
+def print_quotients():
+    """erfcx(x) is twice half_erfcx(sqrt 2 x): in float64 one fit serves both, its coefficients scaled."""
+    error, top, bottom = quotient(half_erfcx, 11, 11, 40, rounds=12)
+    for name, by, scale in (("half erfcx", 1, mp.mpf(1)), ("erfcx", 2, mp.sqrt(2))):
+        print(f"{name} f64, {mp.nstr(error, 3)}:")
+        for c, factor in ((top, by), (bottom, 1)):
+            print("   ", ", ".join(mp.nstr(a * factor * scale**k, 17) for k, a in enumerate(c)))
+    error, top, bottom = quotient(half_erfcx, 5, 5, 15)
+    for name, f, by, scale, most in (
+        ("half erfcx", half_erfcx, 1, mp.mpf(1), 14.2),
+        ("erfcx", erfcx, 2, mp.sqrt(2), 10.1),
+    ):
+        scaled = [[a * scale**k for k, a in enumerate(c)] for c in (top, bottom)]
+        error, *rounded = in_single(f, [by * a for a in scaled[0]], scaled[1], most)
+        print(f"{name} f32, {error:.3g}:")
+        for c in rounded:
+            print("   ", ", ".join(f"{a:.9g}" for a in c))
+
+
 if __name__ == "__main__":
     for name, f, interval, n64, n32 in FITS:
         for dtype, n in (("f64", n64), ("f32", n32)):
@@ -154,4 +241,5 @@ if __name__ == "__main__":
                     "    "
                     + ", ".join(mp.nstr(a, digits, min_fixed=0, max_fixed=0) for a in reversed(c))
                 )
+    print_quotients()
     print("zero of digamma:", mp.nstr(PSI_ZERO, 40))

@@ -59,6 +59,8 @@
 #define NNM_E9(x, x2, a, b, c, d, e, f, g, h, i) NNM_FMA(x, NNM_H4(x2, b, d, f, h), NNM_H5(x2, a, c, e, g, i))
 #define NNM_E11(x, x2, a, b, c, d, e, f, g, h, i, j, k) \
     NNM_FMA(x, NNM_H5(x2, b, d, f, h, j), NNM_H6(x2, a, c, e, g, i, k))
+#define NNM_E12(x, x2, a, b, c, d, e, f, g, h, i, j, k, l) \
+    NNM_FMA(x, NNM_H6(x2, b, d, f, h, j, l), NNM_H6(x2, a, c, e, g, i, k))
 #define NNM_E13(x, x2, a, b, c, d, e, f, g, h, i, j, k, l, m) \
     NNM_FMA(x, NNM_H6(x2, b, d, f, h, j, l), NNM_H7(x2, a, c, e, g, i, k, m))
 #endif

@@ -1,55 +1,58 @@
 /* erf, erfc, the normal distribution and GELU. Included once for each type, after nnm_exp.h.
  *
- * erfc(x) = exp(-x^2) erfcx(x), and (1 + 2 x) erfcx(x) is one polynomial in t = (x - c) / (x + c) over all x >= 0, in the
- * manner of M. Shepherd and J. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < oo", 1981.
- * exp(-x^2) takes the square in two parts: its rounding error alone would cost 700 ULP in the tail.
+ * erfc(x) = exp(-x^2) erfcx(x), and erfcx is one quotient of polynomials over all x >= 0 where exp(-x^2) is not 0. Their
+ * coefficients are positive: nothing cancels. exp(-x^2) takes the square in one rounding with the reduction: the
+ * rounding error of the square alone would cost 700 ULP in the tail.
  */
-
-/* (1 + 2 x) erfcx(x) of t = (x - c) / (x + c) */
-NNM_INLINE real_t NNM_FN(erfcx_part)(real_t t)
-{
-    const real_t u = t * t;
-#if NNM_IS_F32
-    const real_t p = NNM_E13(t, u, 1.27697838, -9.27637598e-2, -1.66030391e-1, 1.64049395e-1, -5.42201861e-2,
-                             -8.01863569e-3, 8.72429454e-3, 1.2166655e-3, -1.46351167e-3, -3.57177892e-4,
-                             2.21105452e-4, 6.31001855e-5, -2.01089312e-5);
-#else
-    const real_t w = u * u;
-    const real_t a = NNM_FMA(u, NNM_H6(w, 1.537965210261959e-2, -6.6330365812199045e-2, -7.5777326203091503e-4,
-                                       -1.1221292615314274e-5, 7.7460686356819793e-8, 3.1672611119361695e-9),
-                             NNM_H7(w, 1.2329951186255525, -1.0103906603629991e-1, -1.6197734059683292e-2,
-                                    1.5062149237837335e-4, 2.9198219084548258e-7, -2.05545313698593e-8,
-                                    -2.6557266163125748e-10));
-    const real_t b = NNM_FMA(u, NNM_H6(w, 6.8097054254691298e-2, 3.7167515536323988e-2, -1.9925676026410457e-4,
-                                       5.7093141135324918e-6, 1.1025271999000153e-7, 1.825695118953907e-9),
-                             NNM_H7(w, -1.3962111684056251e-1, 9.3732834998410491e-2, 5.0319699895242517e-3,
-                                    -2.43989944557621e-5, -8.2507833868124504e-7, -1.4806988146925794e-8,
-                                    -1.4311318470928161e-10));
-    const real_t p = NNM_FMA(t, b, a);
-#endif
-    return p;
-}
 
 /* erfcx(x), x >= 0 */
 NNM_INLINE real_t NNM_FN(math_erfcx)(real_t x)
 {
-    const real_t c = NNM_IS_F32 ? NNM_C(2.0) : NNM_C(4.0);
-    return NNM_FN(erfcx_part)((x - c) / (x + c)) / NNM_FMA(NNM_C(2.0), x, NNM_C(1.0));
+    const real_t x2 = x * x;
+#if NNM_IS_F32
+    return NNM_E5(x, x2, 1.0, 1.24241984, 7.3581022e-1, 2.31226116e-1, 3.32187153e-2)
+           / NNM_E6(x, x2, 1.0, 2.37079954, 2.41096115, 1.33322096, 4.09862101e-1, 5.88780083e-2);
+#else
+    return NNM_E11(x, x2, 1.0, 2.3435662581952242, 2.7225011419997292, 2.0258851983538135, 1.0594471162877819,
+                   4.0501564057456594e-1, 1.1447625196557424e-1, 2.3652071722073629e-2, 3.4319074663182382e-3,
+                   3.1804257130062337e-4, 1.4473109684346979e-5)
+           / NNM_E12(x, x2, 1.0, 3.4719454252907371, 5.6401720291903498, 5.670445167700305, 3.9294678739446286,
+                     1.976263635924438, 7.3855077895958054e-1, 2.059324958796402e-1, 4.2204063498876375e-2,
+                     6.0957240640579597e-3, 5.6371578025455821e-4, 2.5652918994593459e-5);
+#endif
 }
 
-/* erfcx(s / sqrt 2) / 2, s >= 0, without the rounding of the quotient */
+/* erfcx(s / sqrt 2) / 2, s >= 0: the same polynomials of s, so that s / sqrt 2 is not rounded */
 NNM_INLINE real_t NNM_FN(half_erfcx)(real_t s)
 {
-    const real_t c = NNM_IS_F32 ? NNM_C(2.8284271247461901) : NNM_C(5.6568542494923804);
-    return NNM_FN(erfcx_part)((s - c) / (s + c)) / NNM_FMA(NNM_C(2.8284271247461901), s, NNM_C(2.0));
+    const real_t s2 = s * s;
+#if NNM_IS_F32
+    return NNM_E5(s, s2, 5.0e-1, 4.39261734e-1, 1.8395257e-1, 4.08753902e-2, 4.15233942e-3)
+           / NNM_E6(s, s2, 1.0, 1.67640841, 1.20548058, 4.71364796e-1, 1.0246554e-1, 1.0408259e-2);
+#else
+    return NNM_E11(s, s2, 5.0e-1, 8.2857579666491316e-1, 6.806252854999323e-1, 3.5812929041535886e-1,
+                   1.3243088953597274e-1, 3.5798663242111122e-2, 7.1547657478483901e-3, 1.0452837689868029e-3,
+                   1.0724710832244494e-4, 7.027814339771151e-6, 2.2614233881792155e-7)
+           / NNM_E12(s, s2, 1.0, 2.4550361541326919, 2.8200860145951749, 2.0048051152136877, 9.8236696848615716e-1,
+                     3.493573545936381e-1, 9.2318847369947568e-2, 1.8202033037895543e-2, 2.6377539686797734e-3,
+                     2.6939548887108774e-4, 1.7616118132954944e-5, 5.6685478057206956e-7);
+#endif
 }
 
-/* factor exp(-scale x^2), scale 1 or 1/2, for 0 <= x; from 15 (40 in float64) on it is 0 in the type. */
+/* factor exp(-scale x^2), scale 1 or 1/2, for 0 <= x and scale x^2 up to 800. n times the first part of log 2 is exact,
+ * so that the square less that is rounded once. Of the two powers of two only the second can make a result subnormal. */
 NNM_INLINE real_t NNM_FN(math_gauss_times)(real_t x, real_t scale, real_t factor)
 {
+    const real_t h = -scale * x;
+    const real_t t = NNM_FMA(x * x, scale * NNM_C(-1.4426950408889634), NNM_ROUND_BY), n = t - NNM_ROUND_BY;
+#if NNM_HAS_FMA
+    const real_t head = NNM_FMA(h, x, n * -NNM_LN2_HI);
+#else
     real_t square;
-    const real_t lost = NNM_FN(two_product)(x, x, &square);
-    return NNM_FN(math_exp_times)(-scale * square, -scale * lost, factor);
+    const real_t lost = NNM_FN(two_product)(h, x, &square), head = (square - n * NNM_LN2_HI) + lost;
+#endif
+    const real_t r = NNM_FMA(n, -NNM_LN2_LO, head), e = NNM_FMA(r * r, NNM_FN(exp_tail)(r), r);
+    return NNM_FMA(factor, e, factor) * NNM_FN(power_of_two)(t + NNM_OFF, 0) * NNM_DOWN;
 }
 
 /* erf(x) / x - 1, z = x^2 <= 1: x + x (erf(x) / x - 1) keeps the bits of x */
@@ -78,13 +81,11 @@ NNM_INLINE real_t NNM_FN(math_erf)(real_t x)
 
 NNM_INLINE real_t NNM_FN(math_erfc)(real_t x)
 {
-    const real_t most = NNM_IS_F32 ? NNM_C(15.0) : NNM_C(40.0);
+    const real_t most = NNM_IS_F32 ? NNM_C(11.0) : NNM_C(28.0);
     real_t size = R_ABS(x);
     size = size > most ? most : size;
     const real_t tail = NNM_FN(math_gauss_times)(size, NNM_C(1.0), NNM_FN(math_erfcx)(size));
-    const real_t small = NNM_C(1.0) - NNM_FMA(x, NNM_FN(erf_part)(x * x), x);
-    const real_t y = x < NNM_C(0.0) ? NNM_C(2.0) - tail : tail;
-    return size < NNM_C(0.5) ? small : y;
+    return x < NNM_C(0.0) ? NNM_C(2.0) - tail : tail;
 }
 
 /* GELU, x P(Z <= x) of a standard normal Z, and its derivative P(Z <= x) + x density(x). With s = |x|,
@@ -94,18 +95,9 @@ NNM_INLINE real_t NNM_FN(math_gelu)(real_t x)
     const real_t most = NNM_IS_F32 ? NNM_C(15.0) : NNM_C(40.0);
     real_t size = R_ABS(x);
     size = size > most ? most : size;
-    const real_t factor = size * NNM_FN(half_erfcx)(size);
-    const real_t tail = NNM_FN(math_gauss_times)(size, NNM_C(0.5), factor); /* s P(Z <= -s) */
-    const real_t large = (x > NNM_C(0.0) ? x : NNM_C(0.0)) - tail, z = x * x;
-#if NNM_IS_F32
-    const real_t p = NNM_H4(z, 3.98942277e-1, -6.64899469e-2, 9.96486319e-3, -1.13120092e-3);
-#else
-    const real_t p = NNM_E8(z, z * z, 3.9894228040143268e-1, -6.649038006690493e-2, 9.9735570099924625e-3,
-                            -1.1873282140917717e-3, 1.1543466575868644e-4, -9.444469242999595e-6,
-                            6.6508109843099493e-7, -3.9018869723989702e-8);
-#endif
-    const real_t y = size < NNM_C(0.5) ? x * NNM_FMA(x, p, NNM_C(0.5)) : large;
-    return R_ABS(x) < most ? y : x * (x > NNM_C(0.0) ? NNM_C(1.0) : NNM_C(0.0));
+    const real_t tail = NNM_FN(math_gauss_times)(size, NNM_C(0.5), size * NNM_FN(half_erfcx)(size)); /* s P(Z <= -s) */
+    const real_t y = (NNM_C(-0.0) > x ? NNM_C(-0.0) : x) - tail; /* zeros have the sign of x */
+    return NNM_FMA(x > most ? most : x, NNM_C(0.0), y); /* NaN at -infinity */
 }
 
 NNM_INLINE real_t NNM_FN(math_gelu_slope)(real_t x)
@@ -113,18 +105,9 @@ NNM_INLINE real_t NNM_FN(math_gelu_slope)(real_t x)
     const real_t most = NNM_IS_F32 ? NNM_C(15.0) : NNM_C(40.0);
     real_t size = R_ABS(x);
     size = size > most ? most : size;
-    const real_t bump = size * NNM_C(0.3989422804014327);
-    const real_t factor = NNM_FN(half_erfcx)(size) - bump;
+    const real_t factor = NNM_FMA(size, NNM_C(-0.3989422804014327), NNM_FN(half_erfcx)(size));
     const real_t left = NNM_FN(math_gauss_times)(size, NNM_C(0.5), factor); /* the slope at -s; at s it is 1 - left */
-    const real_t large = x > NNM_C(0.0) ? NNM_C(1.0) - left : left, z = x * x;
-#if NNM_IS_F32
-    const real_t p = NNM_H5(z, 7.97884561e-1, -2.65961479e-1, 5.98400243e-2, -9.4837957e-3, 1.08582395e-3);
-#else
-    const real_t p = NNM_E9(z, z * z, 7.9788456080286536e-1, -2.6596152026762174e-1, 5.98413420602106e-2,
-                            -9.4986257236668464e-3, 1.1543468725203399e-3, -1.1333583295789633e-4,
-                            9.3232839003468421e-6, -6.5848530493461711e-7, 3.8461956050776085e-8);
-#endif
-    return size < NNM_C(0.5) ? NNM_FMA(x, p, NNM_C(0.5)) : large;
+    return x > NNM_C(0.0) ? NNM_C(1.0) - left : left + NNM_C(0.0);
 }
 
 /* The tanh form, x sigmoid(v) with v = 2 sqrt(2/pi) (x + 0.044715 x^3): exp(-|v|) = p s1 s2, v in two parts. */

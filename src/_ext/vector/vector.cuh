@@ -229,7 +229,7 @@ template <typename real_t> __device__ __forceinline__ real_t nnm_erf(real_t x) {
 template <typename real_t> __device__ __forceinline__ real_t nnm_erfc(real_t x) { return erfc(x); }
 
 // exp(s^2 / 2) P(Z <= -s) of a standard normal Z, s >= 0: erfcx(s / sqrt 2) / 2 without the rounding of the quotient.
-// (1 + 2 x) erfcx(x) as a polynomial of t = (x - c) / (x + c); coefficients of nnm_erf.h.
+// (1 + 2 x) erfcx(x) as a polynomial of t = (x - c) / (x + c); coefficients of tests/reference/vector_math_fit.py.
 template <typename real_t> __device__ __forceinline__ real_t nnm_half_erfcx(real_t s)
 {
     const bool single = sizeof(real_t) == 4;

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from nnmath_core.autodiff.ops.select import relu as _relu, where
+from nnmath_core.autodiff.ops.special.gelu import gelu as _gelu
 from nnmath_core.checks import require_in, require_real
 from nnmath_core.device import entering
 from nnmath_core.nn.operands import require_operand
-from nnmath_core.special import erfc, expit
+from nnmath_core.special import expit
 from nnmath_core.typing import Array, ArrayLike
 
 __all__ = ["gelu", "log_sigmoid", "mish", "relu", "sigmoid", "silu", "softplus", "tanh"]
@@ -85,7 +86,6 @@ def tanh(x: ArrayLike) -> Array:
     return np.tanh(require_operand("tanh", "x", x))
 
 
-_ROOT_HALF = math.sqrt(0.5)
 _ROOT_EIGHT_OVER_PI = math.sqrt(8.0 / math.pi)
 _CUBIC = 0.044715  # Hendrycks & Gimpel, section 2
 _SATURATED = 40.0
@@ -144,11 +144,12 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     x = require_operand("gelu", "x", x)
     advice = "PyTorch's 'tanh' is True, its 'none' False."
     require_in("gelu", "approximate", approximate, (False, True), advice)
+    if not approximate:
+        y: Array = _gelu(x)
+        return y
     near = np.clip(x, -_SATURATED, _SATURATED)
-    if approximate:  # (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel
-        return x * _sigmoid(_ROOT_EIGHT_OVER_PI * (near * (1.0 + _CUBIC * np.square(near))))
-    y: Array = 0.5 * x * erfc(-_ROOT_HALF * near)
-    return y
+    # (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel
+    return x * _sigmoid(_ROOT_EIGHT_OVER_PI * (near * (1.0 + _CUBIC * np.square(near))))
 
 
 def _sigmoid(x: Array) -> Array:

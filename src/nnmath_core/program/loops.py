@@ -32,7 +32,7 @@ __all__ = [
 _COSTS = {
     "divide": 4, "reciprocal": 4, "sqrt": 4, "rsqrt": 5, "exp": 8, "exp2": 8, "expm1": 10, "log": 10, "log2": 10,
     "log10": 10, "log1p": 12, "sin": 15, "cos": 15, "tan": 20, "tanh": 12, "sinh": 12, "cosh": 12, "arctan": 15,
-    "expit": 12, "erf": 20, "erfc": 25, "gelu": 25, "gelu_slope": 30, "gelu_tanh": 15, "gelu_tanh_slope": 20,
+    "expit": 12, "erf": 15, "erfc": 13, "gelu": 14, "gelu_slope": 14, "gelu_tanh": 15, "gelu_tanh_slope": 20,
     "power": 40, "gammaln": 60, "digamma": 60, "hypot": 6,
 }  # fmt: skip
 _UNKNOWN = 30.0

@@ -284,20 +284,30 @@ def _log10(c: Composer, x: Operand) -> Operand:
 
 
 # ---------------------------------------------------------------------------------------------- normal distribution
+# numerator and denominator of erfcx(x), and of erfcx(s / sqrt 2) / 2
 _ERFCX_F32 = (
-    1.27697838, -9.27637598e-2, -1.66030391e-1, 1.64049395e-1, -5.42201861e-2, -8.01863569e-3, 8.72429454e-3,
-    1.2166655e-3, -1.46351167e-3, -3.57177892e-4, 2.21105452e-4, 6.31001855e-5, -2.01089312e-5,
+    (1.0, 1.24241984, 7.3581022e-1, 2.31226116e-1, 3.32187153e-2),
+    (1.0, 2.37079954, 2.41096115, 1.33322096, 4.09862101e-1, 5.88780083e-2),
 )  # fmt: skip
-# of t^0, t^1, t^2, t^3, each with the powers of t^4
 _ERFCX_F64 = (
-    (1.2329951186255525, -1.0103906603629991e-1, -1.6197734059683292e-2, 1.5062149237837335e-4, 2.9198219084548258e-7,
-     -2.05545313698593e-8, -2.6557266163125748e-10),
-    (-1.3962111684056251e-1, 9.3732834998410491e-2, 5.0319699895242517e-3, -2.43989944557621e-5, -8.2507833868124504e-7,
-     -1.4806988146925794e-8, -1.4311318470928161e-10),
-    (1.537965210261959e-2, -6.6330365812199045e-2, -7.5777326203091503e-4, -1.1221292615314274e-5,
-     7.7460686356819793e-8, 3.1672611119361695e-9),
-    (6.8097054254691298e-2, 3.7167515536323988e-2, -1.9925676026410457e-4, 5.7093141135324918e-6,
-     1.1025271999000153e-7, 1.825695118953907e-9),
+    (1.0, 2.3435662581952242, 2.7225011419997292, 2.0258851983538135, 1.0594471162877819, 4.0501564057456594e-1,
+     1.1447625196557424e-1, 2.3652071722073629e-2, 3.4319074663182382e-3, 3.1804257130062337e-4,
+     1.4473109684346979e-5),
+    (1.0, 3.4719454252907371, 5.6401720291903498, 5.670445167700305, 3.9294678739446286, 1.976263635924438,
+     7.3855077895958054e-1, 2.059324958796402e-1, 4.2204063498876375e-2, 6.0957240640579597e-3,
+     5.6371578025455821e-4, 2.5652918994593459e-5),
+)  # fmt: skip
+_HALF_ERFCX_F32 = (
+    (5.0e-1, 4.39261734e-1, 1.8395257e-1, 4.08753902e-2, 4.15233942e-3),
+    (1.0, 1.67640841, 1.20548058, 4.71364796e-1, 1.0246554e-1, 1.0408259e-2),
+)  # fmt: skip
+_HALF_ERFCX_F64 = (
+    (5.0e-1, 8.2857579666491316e-1, 6.806252854999323e-1, 3.5812929041535886e-1, 1.3243088953597274e-1,
+     3.5798663242111122e-2, 7.1547657478483901e-3, 1.0452837689868029e-3, 1.0724710832244494e-4,
+     7.027814339771151e-6, 2.2614233881792155e-7),
+    (1.0, 2.4550361541326919, 2.8200860145951749, 2.0048051152136877, 9.8236696848615716e-1, 3.493573545936381e-1,
+     9.2318847369947568e-2, 1.8202033037895543e-2, 2.6377539686797734e-3, 2.6939548887108774e-4,
+     1.7616118132954944e-5, 5.6685478057206956e-7),
 )  # fmt: skip
 _ERF_F32 = (
     1.28379166e-1, -3.76126267e-1, 1.12835947e-1, -2.6854212e-2, 5.18908742e-3, -8.01686429e-4, 7.87587506e-5,
@@ -307,45 +317,26 @@ _ERF_F64 = (
     -8.5483269808337899e-4, 1.2055331111642711e-4, -1.4925595266831182e-5, 1.6461000484121368e-6,
     -1.6350312701054695e-7, 1.4659775274047436e-8, -1.1372848856791674e-9, 5.9571761477489114e-11,
 )  # fmt: skip
-_GELU_F32 = 3.98942277e-1, -6.64899469e-2, 9.96486319e-3, -1.13120092e-3
-_GELU_F64 = (
-    3.9894228040143268e-1, -6.649038006690493e-2, 9.9735570099924625e-3, -1.1873282140917717e-3, 1.1543466575868644e-4,
-    -9.444469242999595e-6, 6.6508109843099493e-7, -3.9018869723989702e-8,
-)  # fmt: skip
-_GELU_SLOPE_F32 = 7.97884561e-1, -2.65961479e-1, 5.98400243e-2, -9.4837957e-3, 1.08582395e-3
-_GELU_SLOPE_F64 = (
-    7.9788456080286536e-1, -2.6596152026762174e-1, 5.98413420602106e-2, -9.4986257236668464e-3, 1.1543468725203399e-3,
-    -1.1333583295789633e-4, 9.3232839003468421e-6, -6.5848530493461711e-7, 3.8461956050776085e-8,
-)  # fmt: skip
 
 
-def _erfcx_part(c: Composer, x: Operand, center: float) -> Operand:
-    """(1 + 2 x) erfcx(x) of t = (x - center) / (x + center)."""
-    t = c("quotient", c("subtract", x, center), c("add", x, center))
-    u = c("multiply", t, t)
-    if not c.double:
-        return c.estrin(t, u, _ERFCX_F32)
-    w = c("multiply", u, u)
-    p = [c.horner(w, a) for a in _ERFCX_F64]
-    return c("fma", t, c("fma", u, p[3], p[1]), c("fma", u, p[2], p[0]))
-
-
-def _erfcx(c: Composer, x: Operand) -> Operand:
-    return c("quotient", _erfcx_part(c, x, c.pick(2.0, 4.0)), c("fma", x, 2.0, 1.0))
-
-
-def _half_erfcx(c: Composer, s: Operand) -> Operand:
-    """The half of erfcx(s / sqrt 2)."""
-    part = _erfcx_part(c, s, c.pick(2.8284271247461901, 5.6568542494923804))
-    return c("quotient", part, c("fma", s, 2.8284271247461901, 2.0))
+def _erfcx(c: Composer, x: Operand, *, half: bool = False) -> Operand:
+    """erfcx(x), or the half of erfcx(x / sqrt 2), by one quotient."""
+    single, double = (_HALF_ERFCX_F32, _HALF_ERFCX_F64) if half else (_ERFCX_F32, _ERFCX_F64)
+    top, bottom = double if c.double else single
+    x2 = c("multiply", x, x)
+    return c("quotient", c.estrin(x, x2, top), c.estrin(x, x2, bottom))
 
 
 def _gauss_times(c: Composer, x: Operand, scale: float, factor: Value) -> Operand:
-    """Factor times exp(-scale x^2), scale 1 or 1/2."""
-    square, lost = _two_product(c, x, x)
-    if scale != 1.0:
-        square, lost = c("multiply", square, scale), c("multiply", lost, scale)
-    return _exp_times(c, c("negative", square), lost, factor)
+    """Factor times exp(-scale x^2), scale 1 or 1/2: the square is rounded when it is reduced."""
+    h = c("multiply", x, -scale) if scale != 1.0 else c("negative", x)
+    by = c.pick(12582912.0, 6755399441055744.0)
+    n = c("subtract", c("fma", c("multiply", x, x), -scale * _LOG2_E, by), by)
+    high, low = _ln2(c)
+    r = c("fma", n, -low, c("fma", h, x, c("multiply", n, -high)))
+    r2 = c("multiply", r, r)
+    e = c("fma", r2, _tail(c, r, r2), r)
+    return c("scalef", c("fma", factor, e, factor), n)
 
 
 def _erf_part(c: Composer, z: Operand) -> Operand:
@@ -361,39 +352,24 @@ def _erf(c: Composer, x: Operand) -> Operand:
 
 
 def _erfc(c: Composer, x: Operand) -> Operand:
-    size = c("least", c.pick(15.0, 40.0), c("absolute", x))
+    size = c("least", c.pick(11.0, 28.0), c("absolute", x))
     tail = _gauss_times(c, size, 1.0, _erfcx(c, size))
-    small = c("subtract", 1.0, c("fma", x, _erf_part(c, c("multiply", x, x)), x))
-    y = c("where", c("less", x, 0.0), c("subtract", 2.0, tail), tail)
-    return c("where", c("less", size, 0.5), small, y)
+    return c("where", c("less", x, 0.0), c("subtract", 2.0, tail), tail)
 
 
 def _gelu(c: Composer, x: Operand) -> Operand:
     most = c.pick(15.0, 40.0)
-    whole = c("absolute", x)
-    size = c("least", most, whole)
-    tail = _gauss_times(c, size, 0.5, c("multiply", size, _half_erfcx(c, size)))
-    positive = c("greater", x, 0.0)
-    large = c("subtract", c("where", positive, x, 0.0), tail)
-    z = c("multiply", x, x)
-    p = c.estrin(z, c("multiply", z, z), _GELU_F64) if c.double else c.horner(z, _GELU_F32)
-    small = c("multiply", x, c("fma", x, p, 0.5))
-    y = c("where", c("less", size, 0.5), small, large)
-    return c("where", c("less", whole, most), y, c("multiply", x, c("where", positive, 1.0, 0.0)))
+    size = c("least", most, c("absolute", x))
+    tail = _gauss_times(c, size, 0.5, c("multiply", size, _erfcx(c, size, half=True)))
+    y = c("subtract", c("most", -0.0, x), tail)
+    return c("fma", c("least", most, x), 0.0, y)
 
 
 def _gelu_slope(c: Composer, x: Operand) -> Operand:
     size = c("least", c.pick(15.0, 40.0), c("absolute", x))
-    factor = c("subtract", _half_erfcx(c, size), c("multiply", size, 0.3989422804014327))
+    factor = c("fma", size, -0.3989422804014327, _erfcx(c, size, half=True))
     left = _gauss_times(c, size, 0.5, factor)
-    large = c("where", c("greater", x, 0.0), c("subtract", 1.0, left), left)
-    z = c("multiply", x, x)
-    p = (
-        c.estrin(z, c("multiply", z, z), _GELU_SLOPE_F64)
-        if c.double
-        else c.horner(z, _GELU_SLOPE_F32)
-    )
-    return c("where", c("less", size, 0.5), c("fma", x, p, 0.5), large)
+    return c("where", c("greater", x, 0.0), c("subtract", 1.0, left), c("add", left, 0.0))
 
 
 # ---------------------------------------------------------------------------------------------- sign, arc tangent
