@@ -183,10 +183,14 @@ def test_complex_numbers_are_those_of_the_host(case):
         return  # the derivative is a function that SciPy has for real numbers only
     try:
         got, far_pull = nm.vjp(parts_of(moved(case)), *map(there, parts))
-    except (TypeError, NotImplementedError) as error:
-        if str(error) and "Wrong type" not in str(error):
+    except DeviceError as error:
+        if "CuPy has no implementation for complex" not in str(error):
             raise
-        return  # CuPy has the function for real numbers only, and says so
+        return
+    except TypeError as error:  # of `clip`
+        if "Wrong type" not in str(error):
+            raise
+        return
     # a product has two products in each part: twice the roundings of the real one
     real = dataclasses.replace(case, operands=parts, dtype=np.dtype(float))
     assert_same(got, want, 8 * real.bound(*want, *parts), "complex value")
