@@ -20,7 +20,7 @@ from nnmath_core.checks import (
     require_rng,
     sentence,
 )
-from nnmath_core.device import backend_of, to_device
+from nnmath_core.device import backend_of
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError, ShapeError, TraceError
 from nnmath_core.nn.convolution import Conv1d, Conv2d
 from nnmath_core.nn.dense import Dense
@@ -239,7 +239,7 @@ class _Run:
         return layer, y
 
     def variance(self, name: str, y: Any) -> float:
-        value = float(np.var(np.asarray(to_device(y, "cpu"), dtype=np.float64)))
+        value = float(backend_of(y).xp.var(y.astype(np.float64)))
         if not 0.0 < value < math.inf:
             raise DomainError(
                 f"{self.who}: the outputs of {name} must have a positive finite variance, got {value:g}. "
