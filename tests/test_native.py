@@ -5,6 +5,7 @@ import itertools
 import math
 import subprocess
 import sys
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -283,6 +284,26 @@ def test_a_function_has_the_bits_of_its_loop_everywhere(name, dtype):
     out = np.empty_like(x)
     call(code_of(run), [x, out], len(x))
     same(out, reference(name, [x], len(x)), name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_vanishes_takes_no_longer(dtype):
+    """A power of two below all numbers would take the processor ten to fifty times as long; the best of ten."""
+    size = 1000 * lanes(dtype)
+    for name in ("exp", "exp2", "expm1", "expit", "erfc", "gelu", "gelu_slope", "gelu_tanh"):
+        code, out = (
+            code_of(one(name, ["stream"], [np.ones(1, dtype)], dtype is np.float64)[0]),
+            np.empty(size, dtype),
+        )
+        best = []
+        for value in (1.0, -1200.0, 1200.0):
+            x, took = np.full(size, value, dtype), []
+            for _ in range(10):
+                start = time.perf_counter_ns()
+                call(code, [x, out], size)
+                took.append(time.perf_counter_ns() - start)
+            best.append(min(took))
+        assert max(best[1:]) < 4 * best[0], (name, best)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -86,9 +86,9 @@ def _power(c: Composer, x: Value) -> Operand:
     return c("subtract", c("fma", x, _LOG2_E, by), by)
 
 
-def _scaled(c: Composer, p: Operand, n: Operand) -> Operand:
-    """Write p 2^n, p in [0.5, 2): below these n it is 0."""
-    return c("scalef_from", p, n, c.pick(-151.0, -1076.0))
+def _scaled(c: Composer, p: Operand, n: Operand, bits: int = 1) -> Operand:
+    """Write p 2^n, |p| < 2^bits: below these n it is 0, not -0, which the processor would take long to find."""
+    return c("scalef_from", p, n, c.pick(-150.0 - bits, -1075.0 - bits))
 
 
 def _exp(c: Composer, x: Operand) -> Operand:
@@ -131,16 +131,16 @@ def _half_expm1(c: Composer, x: Value) -> Operand:
 
 
 def _expm1(c: Composer, x: Operand) -> Operand:
-    half = _half_expm1(c, c.between(x, c.pick(88.8, 709.9)))
+    half = _half_expm1(c, c("least", c.pick(88.8, 709.9), c("most", -40.0, x)))
     y = c("add", half, half)
     z = c("where", c("less", c("absolute", x), c.pick(1e-9, 1e-17)), x, y)
     return c("where", c("less", x, -40.0), -1.0, z)
 
 
 def _exp_times(c: Composer, x: Value, low: Value, factor: Value) -> Operand:
-    """Factor times exp(x - low)."""
+    """Factor times exp(x - low), the factor in [0, 64)."""
     p, rest, n = _parts(c, x, low)
-    return c("scalef", c("fma", factor, p, c("multiply", factor, rest)), n)
+    return _scaled(c, c("fma", factor, p, c("multiply", factor, rest)), n, 7)
 
 
 def _exp2(c: Composer, x: Operand) -> Operand:
@@ -328,7 +328,7 @@ def _erfcx(c: Composer, x: Operand, *, half: bool = False) -> Operand:
 
 
 def _gauss_times(c: Composer, x: Operand, scale: float, factor: Value) -> Operand:
-    """Factor times exp(-scale x^2), scale 1 or 1/2: the square is rounded when it is reduced."""
+    """Factor times exp(-scale x^2), scale 1 or 1/2, the factor below 64: the square is rounded when it is reduced."""
     h = c("multiply", x, -scale) if scale != 1.0 else c("negative", x)
     by = c.pick(12582912.0, 6755399441055744.0)
     n = c("subtract", c("fma", c("multiply", x, x), -scale * _LOG2_E, by), by)
@@ -336,7 +336,7 @@ def _gauss_times(c: Composer, x: Operand, scale: float, factor: Value) -> Operan
     r = c("fma", n, -low, c("fma", h, x, c("multiply", n, -high)))
     r2 = c("multiply", r, r)
     e = c("fma", r2, _tail(c, r, r2), r)
-    return c("scalef", c("fma", factor, e, factor), n)
+    return _scaled(c, c("fma", factor, e, factor), n, 7)
 
 
 def _erf_part(c: Composer, z: Operand) -> Operand:
@@ -430,7 +430,7 @@ def _gelu_tanh(c: Composer, x: Operand) -> Operand:
     whole = c("absolute", x)
     size = c("least", most, whole)
     p, n = _gelu_parts(c, size)
-    e, tail = c("scalef", p, n), c("scalef", c("multiply", size, p), n)
+    e, tail = _scaled(c, p, n), _scaled(c, c("multiply", size, p), n, 7)
     positive = c("greater", x, 0.0)
     y = c("quotient", c("where", positive, x, c("negative", tail)), c("add", e, 1.0))
     return c(
@@ -444,7 +444,7 @@ def _gelu_tanh(c: Composer, x: Operand) -> Operand:
 def _gelu_tanh_slope(c: Composer, x: Operand) -> Operand:
     size = c("least", c.pick(13.0, 24.0), c("absolute", x))
     p, n = _gelu_parts(c, size)
-    e = c("scalef", p, n)
+    e = _scaled(c, p, n)
     rise = c(
         "multiply",
         size,
@@ -452,7 +452,7 @@ def _gelu_tanh_slope(c: Composer, x: Operand) -> Operand:
     )
     square = c("fma", e, c("add", e, 2.0), 1.0)
     left = c("quotient", c("multiply", c("add", c("subtract", 1.0, rise), e), p), square)
-    left = c("scalef", left, n)
+    left = c("copysign", _scaled(c, c("absolute", left), n, 14), left)
     return c("where", c("greater", x, 0.0), c("subtract", 1.0, left), left)
 
 
