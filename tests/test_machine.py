@@ -172,16 +172,18 @@ def test_value_and_gradient_share_a_pass():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gelu_and_its_gradient_are_two_loops_of_one_pass(dtype):
-    """The exact one: nothing but gelu, gelu_slope and the product with the cotangent."""
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_and_its_gradient_are_two_loops_of_one_pass(approximate, dtype):
+    """Nothing but the value, the slope and the product with the cotangent."""
 
     def both(x, g):
-        y, pull = nm.vjp(nm.nn.gelu, x)
+        y, pull = nm.vjp(lambda x: nm.nn.gelu(x, approximate=approximate), x)
         return y, pull(g)[0]
 
     plan = compared(both, *(draw(6000, dtype=dtype, seed=k) for k in range(2)))
     assert kinds(plan) == ["machine"]
-    assert sorted(plan.steps[0].note.split()) == ["gelu", "gelu_slope", "multiply"]
+    name = "gelu_tanh" if approximate else "gelu"
+    assert sorted(plan.steps[0].note.split()) == [name, f"{name}_slope", "multiply"]
 
 
 @pytest.mark.parametrize("n", [3000, 5])

@@ -179,9 +179,17 @@ def ndtr(x):
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
+def gate(x):
+    return 1 / (1 + math.exp(-math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)))
+
+
 ERROR = {
     "erfc": math.erfc,
     "gelu": lambda x: x * ndtr(x),
+    "gelu_tanh": lambda x: x * gate(x),
+    "gelu_tanh_slope": lambda x: (
+        gate(x) * (1 + x * gate(-x) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * x * x))
+    ),
     "gelu_slope": lambda x: ndtr(x) + x * math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
     "erfcx": lambda x: math.exp(x * x) * math.erfc(x),
     "erfi": erfi,

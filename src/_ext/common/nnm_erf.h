@@ -132,7 +132,7 @@ NNM_INLINE real_t NNM_FN(math_gelu_tanh)(real_t x)
     real_t size = R_ABS(x), s1, s2;
     size = size > most ? most : size;
     const real_t p = NNM_FN(gelu_tanh_parts)(size, &s1, &s2), e = p * s1 * s2, tail = size * p * s1 * s2;
-    const real_t y = (x > NNM_C(0.0) ? x : -tail) / (NNM_C(1.0) + e);
+    const real_t y = (x >= NNM_C(0.0) ? x : -tail) / (NNM_C(1.0) + e); /* zeros keep their signs */
     return R_ABS(x) < most ? y : x * (x > NNM_C(0.0) ? NNM_C(1.0) : NNM_C(0.0));
 }
 
@@ -146,5 +146,5 @@ NNM_INLINE real_t NNM_FN(math_gelu_tanh_slope)(real_t x)
     const real_t rise = size * NNM_FMA(NNM_C(0.21406444881780074), size * size, NNM_C(1.5957691216057308));
     const real_t square = NNM_FMA(e, NNM_C(2.0) + e, NNM_C(1.0));
     const real_t left = ((NNM_C(1.0) - rise) + e) * p / square * s1 * s2;
-    return x > NNM_C(0.0) ? NNM_C(1.0) - left : left;
+    return x > NNM_C(0.0) ? NNM_C(1.0) - left : left + NNM_C(0.0);
 }

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nnmath_core.autodiff.ops.select import relu as _relu, where
-from nnmath_core.autodiff.ops.special.gelu import gelu as _gelu
+from nnmath_core.autodiff.ops.special.gelu import gelu as _gelu, gelu_tanh as _gelu_tanh
 from nnmath_core.checks import require_in, require_real
 from nnmath_core.device import entering
 from nnmath_core.nn.operands import require_operand
@@ -146,6 +146,9 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     require_in("gelu", "approximate", approximate, (False, True), advice)
     if not approximate:
         y: Array = _gelu(x)
+        return y
+    if x.dtype.kind != "c":
+        y = _gelu_tanh(x)
         return y
     near = np.clip(x, -_SATURATED, _SATURATED)
     # (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel

@@ -324,7 +324,7 @@ def _alias(b: Builder, e: Equation) -> Any:
     return None
 
 
-@lowers("relu", "gelu", "gelu_slope")
+@lowers("relu", "gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope")
 def _own(b: Builder, e: Equation) -> Any:
     """A primitive that is a loop of ours and nobody's ufunc."""
     x, out = e.operands[0], e.outputs[0]

@@ -431,7 +431,7 @@ def _gelu_tanh(c: Composer, x: Operand) -> Operand:
     size = c("least", most, whole)
     p, n = _gelu_parts(c, size)
     e, tail = _scaled(c, p, n), _scaled(c, c("multiply", size, p), n, 7)
-    positive = c("greater", x, 0.0)
+    positive = c("greater_equal", x, 0.0)
     y = c("quotient", c("where", positive, x, c("negative", tail)), c("add", e, 1.0))
     return c(
         "where",
@@ -452,8 +452,8 @@ def _gelu_tanh_slope(c: Composer, x: Operand) -> Operand:
     )
     square = c("fma", e, c("add", e, 2.0), 1.0)
     left = c("quotient", c("multiply", c("add", c("subtract", 1.0, rise), e), p), square)
-    left = c("copysign", _scaled(c, c("absolute", left), n, 14), left)
-    return c("where", c("greater", x, 0.0), c("subtract", 1.0, left), left)
+    left = _scaled(c, left, n, 14)
+    return c("where", c("greater", x, 0.0), c("subtract", 1.0, left), c("add", left, 0.0))
 
 
 COMPOSITIONS: dict[str, Callable[[Composer, Operand], Operand]] = {

@@ -1,4 +1,6 @@
-"""GELU, x P(Z <= x) of a standard normal Z, and its slope: one loop of the vector family each in a compiled function.
+"""GELU, x P(Z <= x) of a standard normal Z, its form by tanh, and their slopes: loops of the vector family.
+
+A derivative keeps x alone: what a composition of functions would keep, a program writes and reads again.
 
 Beyond 40 the tail is 0 in float64, too: there the argument of what would overflow is cut.
 """
@@ -8,11 +10,11 @@ from __future__ import annotations
 import math
 
 from nnmath_core.autodiff.ops.compare import less
-from nnmath_core.autodiff.ops.elementwise import absolute, exp, square
+from nnmath_core.autodiff.ops.elementwise import absolute, exp, expit, square
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.primitive import Primitive, sample
 
-__all__ = ["gelu", "gelu_slope"]
+__all__ = ["gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"]
 
 _FAR = 40.0
 _ROOT_HALF = math.sqrt(0.5)
@@ -35,7 +37,38 @@ def _curvature(x):
     return (2.0 - z) * (_DENSITY * exp(-0.5 * z))
 
 
-gelu, gelu_slope = (
+# The form by tanh is x sigmoid(v), v = a (x + c x^3): (1 + tanh(v / 2)) / 2 = sigmoid(v), which does not cancel.
+_A, _C = (
+    math.sqrt(8.0 / math.pi),
+    0.044715,
+)  # Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016
+
+
+def _gate(be, near):
+    return be.special.expit(_A * (near * (1.0 + _C * be.xp.square(near))))
+
+
+def _tanh_forward(be, x):
+    return x * _gate(be, be.xp.clip(x, -_FAR, _FAR))
+
+
+def _tanh_slope_forward(be, x):
+    near = be.xp.clip(x, -_FAR, _FAR)
+    s = _gate(be, near)
+    return s + near * (s * (1.0 - s)) * (_A * (1.0 + 3.0 * _C * be.xp.square(near)))
+
+
+def _tanh_curvature(x):
+    """By s' (2 v' + x ((1 - 2 s) v'^2 + v'')) with s = sigmoid(v), s' = s (1 - s)."""
+    near = where(less(_FAR, absolute(x)), _FAR, x)
+    z = square(near)
+    s = expit(_A * (near * (1.0 + _C * z)))
+    first = _A * (1.0 + 3.0 * _C * z)
+    bend = near * ((1.0 - 2.0 * s) * square(first) + 6.0 * _A * _C * near)
+    return (s * (1.0 - s)) * (2.0 * first + bend)
+
+
+gelu, gelu_slope, gelu_tanh, gelu_tanh_slope = (
     Primitive(
         name,
         forward=forward,
@@ -47,5 +80,7 @@ gelu, gelu_slope = (
     for name, forward, rule in (
         ("gelu", _forward, lambda g, xs, y: g * gelu_slope(xs[0])),
         ("gelu_slope", _slope_forward, lambda g, xs, y: g * _curvature(xs[0])),
+        ("gelu_tanh", _tanh_forward, lambda g, xs, y: g * gelu_tanh_slope(xs[0])),
+        ("gelu_tanh_slope", _tanh_slope_forward, lambda g, xs, y: g * _tanh_curvature(xs[0])),
     )
 )
