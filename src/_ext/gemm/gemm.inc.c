@@ -20,6 +20,7 @@
 #define GEMM_NV 4
 #define GEMM_PR 4
 #elif defined(__AVX512F__)
+#include <immintrin.h>
 #define GEMM_BYTES 64
 #define GEMM_MR 8
 #define GEMM_NV 3
@@ -89,6 +90,31 @@ typedef real_t vec_t __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(real
 #define VL ((nnm_idx)1)
 #endif
 
+/* The first n entries at `from`, the other lanes whatever they were in `x`. */
+GEMM_INLINE vec_t NNM_FN(get)(const real_t *from, vec_t x, nnm_idx n)
+{
+#if GEMM_BYTES == 64 && NNM_IS_F32
+    return (vec_t)_mm512_mask_loadu_ps((__m512)x, (__mmask16)(0xFFFFu >> (16 - n)), from);
+#elif GEMM_BYTES == 64
+    return (vec_t)_mm512_mask_loadu_pd((__m512d)x, (__mmask8)(0xFFu >> (8 - n)), from);
+#else
+    memcpy(&x, from, (size_t)n * sizeof(real_t));
+    return x;
+#endif
+}
+
+/* The first n lanes of x; there is at least one. By a mask that costs what a whole vector does, by memcpy a call. */
+GEMM_INLINE void NNM_FN(put)(real_t *to, vec_t x, nnm_idx n)
+{
+#if GEMM_BYTES == 64 && NNM_IS_F32
+    _mm512_mask_storeu_ps(to, (__mmask16)(0xFFFFu >> (16 - n)), (__m512)x);
+#elif GEMM_BYTES == 64
+    _mm512_mask_storeu_pd(to, (__mmask8)(0xFFu >> (8 - n)), (__m512d)x);
+#else
+    memcpy(to, &x, (size_t)n * sizeof(real_t));
+#endif
+}
+
 /* A panel of B: `rows` of them at b, `tail` more, which end in zeros, at t. */
 typedef struct {
     const real_t *b;
@@ -113,7 +139,7 @@ GEMM_INLINE void NNM_FN(block)(const int mr, const int nv, const int along_k, co
             GEMM_UNROLL
             for (int v = 0; v < nv - 1; ++v)
                 acc[i][v] = *(const vec_t *)(c + i * ldc + v * VL);
-            memcpy(&acc[i][nv - 1], c + i * ldc + (nv - 1) * VL, (size_t)edge * sizeof(real_t));
+            acc[i][nv - 1] = NNM_FN(get)(c + i * ldc + (nv - 1) * VL, acc[i][nv - 1], edge);
         }
     }
     const real_t *b = s->b;
@@ -145,7 +171,7 @@ GEMM_INLINE void NNM_FN(block)(const int mr, const int nv, const int along_k, co
         if (edge == VL)
             *(vec_t *)(c + i * ldc + (nv - 1) * VL) = acc[i][nv - 1];
         else
-            memcpy(c + i * ldc + (nv - 1) * VL, &acc[i][nv - 1], (size_t)edge * sizeof(real_t));
+            NNM_FN(put)(c + i * ldc + (nv - 1) * VL, acc[i][nv - 1], edge);
     }
 }
 
@@ -250,15 +276,22 @@ GEMM_INLINE void NNM_FN(turn)(const real_t *b, nnm_idx kb, nnm_idx nb, real_t *t
             to[p * full + j] = b[p * kb + j * nb];
 }
 
+/* Copy a row of w entries that ends in its last vector, with zeros behind it up to `full`. */
+GEMM_INLINE void NNM_FN(whole_row)(const real_t *from, nnm_idx w, nnm_idx full, real_t *to)
+{
+    nnm_idx j = 0;
+    for (; j + VL < full; j += VL)
+        *(vec_t *)(to + j) = *(const vec_t *)(from + j);
+    *(vec_t *)(to + j) = NNM_FN(get)(from + j, (vec_t){0}, w - j);
+}
+
 /* Copy rows of `width` entries into rows of nv vectors that end in zeros. */
 static void NNM_FN(pack)(nnm_idx rows, nnm_idx width, int nv, const real_t *b, nnm_idx kb, nnm_idx nb, real_t *to)
 {
     const nnm_idx full = nv * VL;
     if (nb == 1) {
-        for (nnm_idx p = 0; p < rows; ++p, to += full, b += kb) {
-            memcpy(to, b, (size_t)width * sizeof(real_t));
-            memset(to + width, 0, (size_t)(full - width) * sizeof(real_t));
-        }
+        for (nnm_idx p = 0; p < rows; ++p, to += full, b += kb)
+            NNM_FN(whole_row)(b, width, full, to);
         return;
     }
     nnm_idx j = 0;

@@ -131,12 +131,16 @@ static void NNM_FN(edge)(NNM_FN(tile_f) tile, nnm_idx h, nnm_idx w, nnm_idx full
     real_t whole[GEMM_PR * GEMM_NR];
     const real_t *from = whole;
     tile(k, a, ka, b, full, NULL, whole, full, 0, next);
+    const nnm_idx last = full - VL, rest = w - last;
     for (nnm_idx i = 0; i < h; ++i, c += ldc, from += full) {
-        if (adds)
-            for (nnm_idx j = 0; j < w; ++j)
-                c[j] += from[j];
-        else
-            memcpy(c, from, (size_t)w * sizeof *c);
+        vec_t start = *(const vec_t *)from, end = *(const vec_t *)(from + last);
+        if (adds) {
+            start += NNM_FN(get)(c, start, w < VL ? w : VL);
+            end += NNM_FN(get)(c + last, end, rest);
+        }
+        if (last)
+            *(vec_t *)c = start;
+        NNM_FN(put)(c + last, end, rest);
     }
 }
 
@@ -225,9 +229,14 @@ static void NNM_FN(pack_block)(nnm_idx w, nnm_idx k, const real_t *b, nnm_idx kb
     for (; q * GEMM_NR < w; ++q) {
         const nnm_idx j = q * GEMM_NR, some = w - j < GEMM_NR ? w - j : GEMM_NR, full = (some + VL - 1) / VL * VL;
         real_t *panel = to + j * k;
+        if (nb == 1) {
+            for (nnm_idx p = 0; p < k; ++p)
+                NNM_FN(whole_row)(b + j + p * kb, some, full, panel + p * full);
+            continue;
+        }
+        if (some < full)
+            memset(panel, 0, (size_t)(k * full) * sizeof *panel); /* at once: a call for each row takes longer */
         NNM_FN(pack_any)(some, k, b + j * nb, kb, nb, panel, full);
-        for (nnm_idx p = 0; some < full && p < k; ++p)
-            memset(panel + p * full + some, 0, (size_t)(full - some) * sizeof *panel);
     }
 }
 

@@ -7,6 +7,7 @@ do not merge become axes over which the instruction repeats, or an operand is co
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from nnmath_core._ext._cpu import runs_here, selected
 
-__all__ = ["DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "tile_bytes"]
+__all__ = [
+    "DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "seconds_more_packed", "tile_bytes",
+]  # fmt: skip
 
 TYPES = {
     "f4": 0, "f8": 1, "c8": 2, "c16": 3, "i1": 4, "u1": 4, "i2": 5, "u2": 5, "i4": 6, "u4": 6, "i8": 7, "u8": 7,
@@ -281,11 +284,7 @@ def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turne
     panels, blocks = -(-vectors // VECTORS), -(-m // ROWS)
     height, across = m / blocks, vectors / panels
     cycles = max(height * across / RATE, (height + 2 * across) / 2, 4.0)
-    ns = (
-        40
-        + panels * blocks * (CYCLE * k * cycles + 16)
-        + m * vectors * (1.2 if WIDTH == 64 else 0.1)
-    )
+    ns = 40 + panels * blocks * (CYCLE * k * cycles + 16) + m * vectors * 0.1
     packs = nb != 1 or (k > 256 and m >= 4 * ROWS)
     if packs:
         ns += panels * blocks * 8 + panels * k * 4 + n * k * (0.1 if nb != 1 else 0.02) * item / 4
@@ -311,7 +310,7 @@ def _packed_seconds(
     panels, blocks = -(-vectors // 2), -(-m // TALL)
     parts = -(-k * item // (4 * DEPTH))
     cycles = blocks * max(m / blocks * vectors / RATE, (m / blocks * panels + vectors) / 2)
-    edge = m * (vector if n % vector else 0) * 1.2
+    edge = m * (0.5 if WIDTH == 64 else 1.2 * vector) if n % vector else 0.0
     each = item / 4
     a = 0.1 if ka == 1 or ra == 1 else 1.0
     b = (0.035 if m <= FEW else 0.17) if nb == 1 else 0.22 if kb == 1 else 1.0
@@ -324,6 +323,21 @@ def _packed_seconds(
     if m <= FEW and n * k * item > LARGE:
         ns += n * k * item * 0.045
     return 1e-9 * ns
+
+
+def seconds_more_packed(dtype: np.dtype[Any], ints: Sequence[int]) -> float:
+    """How much longer a product takes packed than as it is chosen (ints: see plan/gemm.c); infinite: it cannot be."""
+    how, (m, n, k, ra, ka, kb, nb) = ints[1], ints[3:10]
+    if how == PACKED:
+        return 0.0
+    if not PACKS or dtype.kind != "f" or m < 2 or n < 2 or how not in (BLAS, BLOCKS):
+        return math.inf
+    chosen = (
+        _blas_seconds(dtype, m, n, k, nb == 1, ra == 1)
+        if how == BLAS
+        else _blocks_seconds(dtype, m, n, k, nb, ka != 1)
+    )
+    return _packed_seconds(dtype, m, n, k, ra, ka, kb, nb) - chosen
 
 
 def packed_scratch(item: int, m: int, n: int, k: int) -> int:
