@@ -155,7 +155,7 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
     char *c = nnm_at(frame, in->refs[2]);
     nnm_step_after step;
     if (packed)
-        p.room = nnm_at(frame, in->refs[in->nrefs - 1]) + t * I[2];
+        p.room = nnm_at(frame, in->refs[in->nrefs - 1]) + t / nnm_slices(in) * I[2];
     if (steps) {
         nnm_step_begin(&step, in, frame, behind[0], behind[1], 2, 5 + nnm_rule_slots(behind[0]));
         step.cols = p.n;

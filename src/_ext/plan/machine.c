@@ -128,7 +128,7 @@ void nnm_exec_machine(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         if (low >= high)
             return;
     }
-    char *scratch = in->nrefs ? nnm_at(frame, in->refs[in->nrefs - 1]) + t * s[THREAD_BYTES] : NULL;
+    char *scratch = in->nrefs ? nnm_at(frame, in->refs[in->nrefs - 1]) + t / nnm_slices(in) * s[THREAD_BYTES] : NULL;
     for (int64_t v = 0; v < views; ++v) {
         const int64_t *w = view + v * width;
         base[v] = (w[V_OWN] ? scratch : nnm_at(frame, in->refs[w[V_REF]])) + w[V_OFFSET];

@@ -28,6 +28,7 @@ enum {
     NNM_WAIT = 1,  /* all threads meet before this instruction: it reads what others wrote, or writes what they read */
     NNM_ALONE = 2, /* thread 0 executes it, as t = 0 of nt = 1 */
     NNM_FLOW = 4,  /* it runs its body, with meetings of its own, and goes on with them after a failure */
+    NNM_SLICES = 8, /* times so many: it and the next run in turns, a slice of their share each, see nnm_walk_body */
 };
 
 struct nnm_instr {
@@ -75,6 +76,13 @@ struct nnm_frame {
     double *seconds;              /* of each instruction; see nnm_walk_timed */
     double inside;                /* seconds of what ran inside of an instruction that is timed */
 };
+
+/* In how many slices a share of an instruction runs. What lies in the scratch of thread t is that of t / slices then. */
+static inline int nnm_slices(const nnm_instr *in)
+{
+    const int slices = in->flags / NNM_SLICES;
+    return slices > 1 ? slices : 1;
+}
 
 static inline void nnm_outside(nnm_frame *frame, int64_t index, int64_t length)
 {

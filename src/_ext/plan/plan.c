@@ -75,6 +75,22 @@ static void walk_apart(nnm_frame *frame, const nnm_instr *in, const nnm_instr *e
     }
 }
 
+/* Share t of nt; of two instructions in slices both, one slice after the other, so that the second finds in the cache what
+ * the first has just made. A slice is the share of a thread, if there were so many more. How many instructions these are. */
+static int execute(const nnm_instr *in, nnm_frame *frame, int t, int nt)
+{
+    const int slices = nnm_slices(in);
+    if (slices == 1) {
+        in->exec(in, frame, t, nt);
+        return 1;
+    }
+    for (int k = 0; k < slices; ++k) {
+        in[0].exec(in, frame, t * slices + k, nt * slices);
+        in[1].exec(in + 1, frame, t * slices + k, nt * slices);
+    }
+    return 2;
+}
+
 void nnm_walk_body(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end, int t, int nt)
 {
     if (frame->split) {
@@ -82,17 +98,21 @@ void nnm_walk_body(nnm_frame *frame, const nnm_instr *in, const nnm_instr *end, 
     } else if (frame->seconds) {
         walk_timed(frame, in, end);
     } else if (nt == 1) {
-        for (; in < end && !frame->failed; in += 1 + in->body)
-            in->exec(in, frame, 0, 1);
+        while (in < end && !frame->failed) {
+            const int64_t body = in->body;
+            in += execute(in, frame, 0, 1) + body;
+        }
     } else {
         /* After a failure threads go on to meet, since some may know of it later than others. */
-        for (; in < end; in += 1 + in->body) {
+        int64_t next;
+        for (; in < end; in += next) {
+            next = 1 + in->body;
             if (in->flags & NNM_WAIT)
                 nnm_meet(frame);
             if (frame->failed && (in->flags & (NNM_FLOW | NNM_ALONE)) != NNM_FLOW)
                 continue;
             if (!(in->flags & NNM_ALONE))
-                in->exec(in, frame, t, nt);
+                next += execute(in, frame, t, nt) - 1;
             else if (t == 0)
                 in->exec(in, frame, 0, 1);
         }

@@ -14,14 +14,14 @@ from nnmath_core._ext._threads import usable_cpus
 from nnmath_core.program.builder import Buffer, Builder, View, row_major
 from nnmath_core.program.ir import Program
 from nnmath_core.program.lower.bodies import define_constants, lower_equations, output_of, scheduled
-from nnmath_core.program.meetings import early, follow, join_scratch, meetings
+from nnmath_core.program.meetings import early, follow, join_scratch, meetings, sliced
 from nnmath_core.program.memory import lay_out
 from nnmath_core.program.pieces import made_in_place
 from nnmath_core.program.work import flattened, work
 
 __all__ = ["Lowered", "donors_of", "lower"]
 
-WAIT, ALONE, FLOW = 1, 2, 4
+WAIT, ALONE, FLOW, SLICES = 1, 2, 4, 8
 MOST_THREADS = 16
 """Of a run: every thread has scratch of its own in the arena."""
 
@@ -116,14 +116,15 @@ def assemble(
     arena = lay_out(b.steps, waits)
     waits = meetings(b.steps, b.threads)
     instructions = []
-    for step, wait in zip(steps, waits, strict=True):
+    slices = sliced(b.steps, waits, b.threads)
+    for step, wait, many in zip(steps, waits, slices, strict=True):
         lengths = [len(flattened(sub)) for sub in step.subs]
         ints = (len(lengths), *lengths, *step.ints) if step.subs else step.ints
         refs = [
             (v.buffer.slot, v.buffer.offset + v.offset)
             for v in (*step.reads, *step.writes, *step.scratch)
         ]
-        flags = WAIT * wait + ALONE * step.alone + FLOW * bool(step.subs)
+        flags = WAIT * wait + ALONE * step.alone + FLOW * bool(step.subs) + SLICES * many
         instructions.append((step.kind, flags, refs, ints, step.reals, step.object, sum(lengths)))
     executable = Executable(
         instructions,

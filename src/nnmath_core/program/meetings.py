@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nnmath_core.program.builder import Buffer, Step, View
-from nnmath_core.program.lower.layouts import PACKED
+from nnmath_core.program.lower.layouts import BLOCKS, PACKED
 from nnmath_core.program.work import flattened
 
-__all__ = ["Share", "early", "follow", "join_scratch", "meetings", "shares"]
+__all__ = ["Share", "early", "follow", "join_scratch", "meetings", "shares", "sliced"]
 
 # Positions in the integers of instructions, as plan/machine.c, plan/gemm.c and plan/optimizer.c say.
 COLS, ROWS, GROUP, SPLIT, QUANTUM, VIEWS, HEADER = 1, 2, 5, 6, 7, 9, 12
@@ -220,6 +220,42 @@ _KINDS: dict[str, Callable[[Step, int], list[Share | None]]] = {
     "machine": _machine,
     "optimizer": _optimizer,
 }
+
+
+# -------------------------------------------------------------------------------------------------- slices
+SLICE, SLICES = 1 << 14, 64
+"""Bytes of a product that stay in the first-level cache beside what it is made of, and how many slices are the most."""
+
+
+def sliced(steps: Sequence[Step], waits: Sequence[bool], threads: int) -> list[int]:
+    """In how many slices instructions run in turns with the one behind them, in the executor's order; 0: in none.
+
+    They are a stack of small products by our kernels and a loop over it, which then reads it from the first cache.
+    Slices are shares of threads that are not there: where such threads would not have to meet, the order is free.
+    """
+    found: list[int] = []
+    before: Step | None = None
+    for step in steps:
+        wait = waits[len(found)]
+        many = 0 if before is None or wait or found[-1] else _slices(before, step, threads)
+        if many:
+            found[-1] = many
+        found.append(many)
+        for sub in step.subs:
+            found += sliced(sub, waits[len(found) : len(found) + len(flattened(sub))], threads)
+        before = None if step.subs else step
+    return found
+
+
+def _slices(product: Step, loop: Step, threads: int) -> int:
+    if product.kind != "gemm" or loop.kind != "machine" or product.alone or loop.alone:
+        return 0
+    how, axes = product.ints[1], product.ints[11]
+    if how not in (BLOCKS, PACKED) or not axes:
+        return 0  # a single one took as long with slices as without
+    units = math.prod(product.ints[12 + 4 * i] for i in range(axes))
+    slices = min(product.writes[0].nbytes // (SLICE * threads), SLICES, units // (4 * threads))
+    return slices if slices > 1 and not meetings([product, loop], slices * threads)[1] else 0
 
 
 # -------------------------------------------------------------------------------------------------- scratch

@@ -16,7 +16,8 @@ import numpy as np
 from nnmath_core._ext._cpu import runs_here, selected
 
 __all__ = [
-    "DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "seconds_more_packed", "tile_bytes",
+    "BLOCKS", "DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "seconds_more_packed",
+    "tile_bytes",
 ]  # fmt: skip
 
 TYPES = {
