@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import gc
 import os
 import re
 import resource
@@ -109,6 +110,14 @@ RULES: list[tuple[str, str, str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
+# The smaller or the larger of two integers: which of two that are equal is the same.
+_INTEGER = r"((?:[\w.+*-]|::|(?<=[^=,]) (?=[^?:=]))+)"
+EXTREME = re.compile(
+    rf"{_INTEGER} (?:<|<=|>|>=) {_INTEGER} \? (?:\(int\)\(\1\)|\(int\)\1|\1) : \2(?=[;,)])"
+)
+COMPARISONS = ("<", "<=", ">", ">=")
+
+
 def code_lines(text: str) -> list[str]:
     """Return the lines without comments and literals of strings, each as long as it was."""
     blanked = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
@@ -125,8 +134,15 @@ def mutants(text: str) -> Iterator[Mutant]:
         if unread or line.startswith("#"):
             continue
         stripped = re.sub(r"template <[^>]*>", lambda m: " " * len(m[0]), line)
+        extremes = (
+            [m.span() for m in EXTREME.finditer(stripped)]
+            if re.search(r"\b(long long|int)\b", line)
+            else []
+        )
         for rule, pattern, replacement in RULES:
             for place, match in enumerate(re.finditer(pattern, stripped.rstrip())):
+                if match[0] in COMPARISONS and any(a < match.start() < b for a, b in extremes):
+                    continue
                 new = (
                     match.expand(replacement)
                     if isinstance(replacement, str)
@@ -141,22 +157,59 @@ def mutants(text: str) -> Iterator[Mutant]:
 # ------------------------------------------------------------------------------------------------ targets
 
 
-# Of a family: the file of its tests, and words that their names have. Others are tested by test_<family>*.py. With an
-# asterisk, tests have the name of the kernel too, and those of one kernel are enough for an edit inside of it.
-TESTS = {
-    "optim": ("test_our_kernels.py", "optimizer*"),
-    "random": ("test_our_kernels.py", "random"),
-    "linalg": ("test_our_kernels.py", "matrix"),
-    "rows": ("test_our_kernels.py", "row_kernels*"),
+# Of a family: the file of its tests, and which of them know a kernel, by words of their names; "*" stands for every
+# kernel, and {} for the name of the one. An edit outside of kernels has the tests of those that reach it. Families that
+# are not here are tested by test_<family>*.py.
+TESTS: dict[str, tuple[str, dict[str, str]]] = {
+    "optim": ("test_our_kernels.py", {"*": "optimizer and {}"}),
+    "random": (
+        "test_our_kernels.py",
+        {"random_blocks": "blocks_of_random", "*": "rows_of_random and {}"},
+    ),
+    "linalg": ("test_our_kernels.py", {"*": "matrix"}),
+    "rows": ("test_our_kernels.py", {"*": "row_kernels and {}"}),
     "iterations": (
         "test_iterations.py",
-        "products_of_rows or not_finite_stays or gram_schmidt or run_that_closes or step_of or do_what_they_mean",
+        {
+            "row_products": "products_of_rows or not_finite_stays",
+            "basis_products": "gram_schmidt",
+            "take_away": "gram_schmidt",
+            "next_vectors": "run_that_closes",
+            "cg_move": "step_of_conjugate",
+            "cg_turn": "step_of_conjugate",
+            "power_rest": "step_of_powers",
+            "power_step": "step_of_powers",
+        },
     ),
     "attention": (
         "test_attention_kernels.py",
-        "formula_in_every_order or few_blocks or masks_biases or rows_that_see",
+        {
+            "*": "127x129x52x33 or few_blocks or masks_biases or rows_that_see or far_below "
+            "or any_strides or minus_infinity or large_scores"
+        },
     ),
 }
+
+FUNCTION = re.compile(
+    r"^(?:template <[^>]*> ?)?\n?(__global__|__device__)[^;{}]*?\b(?!__)(\w+)\([^;{}]*\)\s*\{(?:[^\n]*\}$|.*?^\})",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def kernels_of(text: str, line: int) -> tuple[bool, list[str]]:
+    """Return whether a line stands in a kernel, and which kernels use it: all, where it is in no function."""
+    at = len("\n".join(text.split("\n")[:line])) + (line > 0)
+    functions = list(FUNCTION.finditer(text))
+    wanted = {m[2] for m in functions if m.start() <= at < m.end()}
+    if not wanted:
+        return False, [m[2] for m in functions if m[1] == "__global__"]
+    inside = {m[2]: m for m in functions}
+    seen = set[str]()
+    while wanted - seen:
+        seen |= wanted
+        wanted |= {m[2] for m in functions for w in seen if re.search(rf"\b{w}\b[<(]", m[0])}
+    kernels = [name for name in inside if name in seen and inside[name][1] == "__global__"]
+    return seen == set(kernels), kernels
 
 
 def targets() -> list[Target]:
@@ -172,21 +225,17 @@ def targets() -> list[Target]:
                 Target("vector", text, lambda line, text=text: functions_tests(text, line))
             )
         else:
-            tests = functools.partial(tests_of, path.stem, text.split("\n"))
+            tests = functools.partial(tests_of, path.stem, text)
             found.append(Target(path.name, text, tests))
     return [*found, *generated()]
 
 
-def tests_of(family: str, lines: list[str], line: int) -> list[str]:
+def tests_of(family: str, text: str, line: int) -> list[str]:
     """Return the arguments of pytest that run the tests of an edit of a line of a family's file."""
     if family in TESTS:
         file, words = TESTS[family]
-        if words.endswith("*"):
-            words = words[:-1]
-            begun = [x for x in lines[line::-1] if x.startswith(("__global__", "__device__"))]
-            if begun and begun[0].startswith("__global__"):
-                words += " and " + re.findall(r"void (\w+)", begun[0])[0]
-        return [str(HERE / file), "-k", words]
+        chosen = [words.get(k, words.get("*", "")).format(k) for k in kernels_of(text, line)[1]]
+        return [str(HERE / file), "-k", " or ".join(f"({w})" for w in dict.fromkeys(chosen))]
     files = sorted(map(str, HERE.glob(f"test_{family}*.py")))
     if not files:
         raise SystemExit(f"mutate: no tests are known of {family}.cu")
@@ -237,6 +286,10 @@ QUIET = [
         "emulated.plugin",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:unraisableexception",
+        "-p",
+        "no:threadexception",
         "-q",
         "-x",
         "--no-header",
@@ -290,14 +343,18 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
     os.dup2(out, 1)
     os.dup2(out, 2)
     made, text, reached = modules.compile_source, launch.expanded(target.text), mutant is None
+    inside, kernels = kernels_of(target.text, mutant.line if mutant else 0)
 
-    def compile_edited(source: str, *args: object, **parameters: object) -> Path:
+    def compile_edited(source: str, *args: Any) -> Path:
         nonlocal reached
+        asked = {name.partition("<")[0] for name in (args[-1] or {}).values()}
+        if asked.isdisjoint(kernels) and asked and kernels:
+            return made(source, *args)  # it is compiled already
         if mutant is not None and text in source:
             source = source.replace(text, launch.expanded(mutant.text), 1)
             reached = True
         try:
-            return made(source, *args, **parameters)
+            return made(source, *args)
         except build.CompilationError as error:
             print(error)
             os._exit(REFUSED)
@@ -312,7 +369,17 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
         self.module = OneByOne(cupy, source)
 
     launch.Family.__init__ = one_by_one
-    code = pytest.main([*QUIET, *target.tests(0 if mutant is None else mutant.line)])
+
+    class FirstFailure:
+        """Ends the process: what pytest does at its end takes as long as most tests."""
+
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            if report.failed and mutant is not None:
+                os._exit(NOTICED)
+
+    code = pytest.main(
+        [*QUIET, *target.tests(0 if mutant is None else mutant.line)], plugins=[FirstFailure()]
+    )
     if not reached and code == 0:
         print("no test compiles this text")
         return 4
@@ -328,6 +395,8 @@ def run_all(
 ) -> dict[Mutant | None, int]:
     """Return how each trial ended, and print what survives without a reason."""
     waiting, busy, found = list(reversed(edits)), dict[int, Mutant | None](), {}
+    gc.collect()
+    gc.freeze()  # the forks need not look at what is here
     while waiting or busy:
         while waiting and len(busy) < jobs:
             edit = waiting.pop()
@@ -378,6 +447,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the edits and run nothing")
     parser.add_argument("--every", type=int, default=1, help="take one edit of so many")
     parser.add_argument("--rule", help="a part of a rule's name")
+    parser.add_argument("--lines", type=int, nargs="+", help="of the text, from 1")
     options = parser.parse_args()
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     from emulated import build, plugin
@@ -392,9 +462,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cache = build.CACHE
         for target in chosen:
-            edits = [m for m in mutants(target.text) if not options.rule or options.rule in m.rule][
-                :: options.every
-            ]
+            edits = [
+                m
+                for m in mutants(target.text)
+                if (not options.rule or options.rule in m.rule)
+                and (not options.lines or m.line + 1 in options.lines)
+            ][:: options.every]
             if options.list:
                 for m in edits:
                     print(f"{target.name}:{m.line + 1}: {m.rule}: {m.after.strip()}")
@@ -424,7 +497,10 @@ def main() -> int:
             )
             unused -= {m.key(target) for m in alive}
             open_ends += len(alive) - len(explained)
-    if not (options.targets or options.rule or options.list or options.every > 1) and unused:
+    if (
+        not (options.targets or options.rule or options.lines or options.list or options.every > 1)
+        and unused
+    ):
         print(*(f"no longer survives: {key}" for key in sorted(unused)), sep="\n")
         open_ends += len(unused)
     return min(open_ends, 1)

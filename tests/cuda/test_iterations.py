@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from kernel_runs import grid
 
 import nnmath_core as nm
 from nnmath_core.curvature import HessianOperator
@@ -48,11 +49,12 @@ def spd(n, dtype, rng, lowest=0.1):
 
 
 def every_order(device, make):
-    """Run it in all orders of threads and with both poisons; the results are the same bits."""
+    """Run it in all orders of threads, with both poisons and on grids of few blocks; the results are the same bits."""
     first = None
-    for order, poison in ORDERS:
+    for (order, poison), most in zip(ORDERS, (1000, 3, 1, 2, 1000, 5), strict=True):
         device.order.update(order=order, poison=poison, seed=order)
-        got = [here(x) for x in make()]
+        with grid("iterations", most):
+            got = [here(x) for x in make()]
         if first is None:
             first = got
         for a, b in zip(got, first, strict=True):
@@ -109,28 +111,38 @@ def test_what_is_not_finite_stays_so(cp, device, bad):
 
 
 @DTYPES
-@pytest.mark.parametrize("height", [1, 3, 4, 5, 300])
+@pytest.mark.parametrize(("height", "threads"), [(1, 256), (3, 32), (4, 256), (5, 64), (300, 256)])
 @pytest.mark.parametrize("cols", [1, 33, 1023])
-def test_a_pass_of_gram_schmidt(cp, device, cols, height, dtype):
+def test_a_pass_of_gram_schmidt(cp, device, cols, height, threads, dtype, monkeypatch):
+    monkeypatch.setattr("nnmath_core.device.launch._THREADS", threads)
     rng, rows, capacity = np.random.default_rng(cols), 2, height + 1
     basis = (rng.standard_normal((rows, capacity, cols)) / np.sqrt(cols)).astype(dtype)
     w = rng.standard_normal((rows, cols)).astype(dtype)
     piece, width = (64, 256) if height < 300 else (512, 1024)
     pieces, widths = -(-cols // piece), -(-cols // width)
-    known = 0.25
+    step, known = (0, {1: 0.25, 4: 1e3}[height]) if height in (1, 4) else (1, 0.25)
+    others = [0.5, 0.75, 2.0, 1e-3]
 
     def make():
         far, x = cp.asarray(basis), cp.asarray(w)
         sums, squares = cp.empty(rows * capacity * pieces), cp.empty((rows, widths))
         record = cp.zeros((2, rows, 4))
-        record[0] = cp.asarray([0.5, 0.75, 2.0, 1e-3])
+        record[1 - step] = cp.asarray(others)
         n = rows * (height + 1) * cols
         launch("basis_products", n, far, x, sums, capacity, height, cols, piece)
-        args = (sums, squares, record, capacity, height, cols, piece, width, 1, known)
-        launch("take_away", w.size, far, x, *args)
-        return [sums.reshape(rows, height + 1, pieces), x, squares, record[1]]
+        args = (sums, squares, record, capacity, height, cols, piece, width)
+        launch("take_away", w.size, far, x, *args, step, known)
+        first, second = (x.copy(), squares.copy(), record.copy()), cp.asarray(w)
+        launch("take_away", w.size, far, second, *args, -1, known)
+        assert (
+            second == first[0]
+        ).all()  # a second pass of the same does the same, but for the record
+        assert (squares == first[1]).all()
+        assert (record == first[2]).all()
+        return [sums.reshape(rows, height + 1, pieces), x, squares, record]
 
     sums, left, squares, record = every_order(device, make)
+    assert (record[1 - step] == others).all()
     wide, used = w.astype(float), basis[:, :height].astype(float)
     sums_close(sums[:, :height].sum(axis=2), used * wide[:, None])
     sums_close(sums[:, height].sum(axis=1), wide * wide)
@@ -141,48 +153,54 @@ def test_a_pass_of_gram_schmidt(cp, device, cols, height, dtype):
     assert (np.abs(left - want) <= bound + 2 * np.finfo(dtype).eps * np.abs(wide)).all()
     sums_close(squares.sum(axis=1), left.astype(float) ** 2)
     off = np.abs(c)
-    if height > 1:
+    if step:
         off[:, height - 2] = np.abs(c[:, height - 2] - 0.75)
-    norms = np.maximum(np.linalg.norm(wide, axis=1), 2.0)
-    leak = np.maximum(off[:, : height - 1].max(axis=1, initial=0.0), 1e-3)
+    norms = np.maximum(np.linalg.norm(wide, axis=1), 2.0 if step else known)
+    leak = np.maximum(off[:, : height - 1].max(axis=1, initial=0.0), 1e-3 if step else 0.0)
     want = np.stack([c[:, -1], np.zeros(rows), norms, leak], axis=1)
-    np.testing.assert_allclose(record, want, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(record[step], want, rtol=1e-12, atol=1e-12)
 
 
 @DTYPES
-def test_a_run_that_closes_goes_on_with_zeros(cp, device, dtype):
-    rows, cols, height = 4, 100, 2
-    w = np.ones((rows, cols), dtype)
-    first = np.array([[100.0], [100.0], [100.0], [100.0]])  # |w| = 10 after the first pass
-    first[1] = 1e-26
-    second = np.array([[100.0], [1e-26], [40.0], [np.nan]])  # as it was, rounding, a second loss
+@pytest.mark.parametrize("width", [1024, 32])
+def test_a_run_that_closes_goes_on_with_zeros(cp, device, dtype, width):
+    cols, height, closed = 100, 2, 2.0**-27  # breakdown times the top of the record
+    squares = [  # after the first pass, after the second, which goes on
+        (100.0, 100.0, True),
+        (1e-26, 1e-26, False),
+        (100.0, 40.0, False),  # the second pass took most of it away: rounding
+        (100.0, 49.0, True),
+        (100.0, np.nan, False),
+        (closed**2, closed**2, False),
+        (4 * closed**2, 4 * closed**2, True),
+    ]
+    rows, widths = len(squares), -(-cols // width)
+    first, second = (
+        np.array([row[k] for row in squares])[:, None] * [0.5, 0.25, 0.125, 0.125] for k in (0, 1)
+    )
+    if widths == 1:
+        first, second = (x.sum(axis=1, keepdims=True) for x in (first, second))
+    w = np.random.default_rng(3).uniform(1, 2, (rows, cols)).astype(dtype)
 
     def make():
         v, basis = cp.full((rows, cols), 7, dtype), cp.zeros((rows, height + 1, cols), dtype)
-        record = cp.asarray(np.tile([0.0, 0.0, 10.0, 0.0], (1, rows, 1)))
-        squares = (cp.asarray(first), cp.asarray(second))
-        launch(
-            "next_vectors",
-            w.size,
-            cp.asarray(w),
-            v,
-            basis,
-            *squares,
-            record,
-            3,
-            height,
-            cols,
-            1024,
-            0,
-            1e-10,
-        )
+        record = cp.asarray(np.tile([0.0, 0.0, 8.0, 0.0], (2, rows, 1)))
+        far = (cp.asarray(first), cp.asarray(second), record)
+        numbers = (height + 1, height, cols, width, 1, 2.0**-30)
+        launch("next_vectors", w.size, cp.asarray(w), v, basis, *far, *numbers)
         return [v, basis, record]
 
     v, basis, record = every_order(device, make)
+    beta = np.sqrt([row[1] for row in squares])
+    beta[2] = 0
+    goes = np.array([row[2] for row in squares])
     np.testing.assert_array_equal(v, basis[:, height])
-    np.testing.assert_allclose(v[0], 0.1, rtol=np.finfo(dtype).eps)
-    np.testing.assert_array_equal(v[1:], 0)
-    np.testing.assert_array_equal(record[0, :, 1].round(15), [10.0, 1e-13, 0.0, np.nan])
+    np.testing.assert_array_equal(basis[:, :height], 0)
+    np.testing.assert_allclose(v[goes], w[goes] / beta[goes, None], rtol=2 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(v[~goes], 0)
+    np.testing.assert_allclose(record[1, :, 1], beta, rtol=1e-15)
+    assert (record[0] == [0, 0, 8, 0]).all()
+    assert (record[1][:, [0, 2, 3]] == [0, 8, 0]).all()
 
 
 @DTYPES
@@ -276,6 +294,14 @@ def test_a_step_of_powers(cp, device, cols, dtype):
         got, after, _ = every_order(device, lambda options=options: make(**options))
         np.testing.assert_array_equal(got, v)
         assert after.tolist() == [5.0, 1.0]
+
+
+def test_a_step_of_powers_adds_more_pieces_than_a_block_has_threads(cp, device):
+    w = np.random.default_rng(0).standard_normal(600)
+    sums, before, after = cp.asarray([w * 0, w * w]), cp.zeros(2), cp.empty(2)
+    far = cp.zeros(600)
+    launch("power_step", 600, far, cp.asarray(w), sums, sums, before, after, 1, 0.0)
+    np.testing.assert_allclose(here(far), w / np.linalg.norm(w), rtol=1e-14)
 
 
 @DTYPES

@@ -106,15 +106,15 @@ def test_blocks_of_random_words(device, n):
     ("rows", "count"), [(0, 5), (3, 0), *((3, n) for n in SIZES[1:6]), (1, 4099), (31, 6)]
 )
 @pytest.mark.parametrize("dtype", REAL)
-def test_rows_of_random_numbers(device, rows, count, dtype):
+@pytest.mark.parametrize("kernel", ["random_words", "random_uniform", "random_normal"])
+def test_rows_of_random_numbers(device, rows, count, kernel, dtype):
     """On a GPU the functions are the same products and sums too: every one is rounded by itself."""
-    keys = keys_of(rows)
-    for ask in (
-        lambda be, keys: be.random_words(keys, count=count, purpose=7),
-        lambda be, keys: be.random_uniform(keys, count=count, dtype=dtype),
-        lambda be, keys: be.random_normal(keys, count=count, dtype=dtype),
-    ):
-        same_bits(device, ask(HOST, keys), lambda be, ask=ask: ask(be, be.from_host(keys)))
+    keys, more = keys_of(rows), {"purpose": 7} if kernel == "random_words" else {"dtype": dtype}
+
+    def ask(be):
+        return getattr(be, kernel)(be.from_host(keys), count=count, **more)
+
+    same_bits(device, ask(HOST), ask)
 
 
 # ------------------------------------------------------------------------------------------------ linalg
