@@ -8,7 +8,8 @@ and the tests of that kernel run on it. An edit that no test notices survives: t
 edit changes nothing that counts, which mutants.toml must say, with the reason.
 
 Processes are forks of one that has imported everything, so that an edit costs the compilation and its tests. An edit
-that never ends is killed after half a minute of work and counts as noticed; one that g++ refuses counts for nothing.
+that never ends is killed after twice the work of the tests and counts as noticed; one that g++ refuses counts for
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ACCEPTED = HERE / "mutants.toml"
-MOST_SECONDS = 30
+MOST_SECONDS = 60
 SURVIVED, NOTICED, REFUSED = 0, 1, 3
 
 
@@ -196,20 +197,18 @@ FUNCTION = re.compile(
 )
 
 
-def kernels_of(text: str, line: int) -> tuple[bool, list[str]]:
-    """Return whether a line stands in a kernel, and which kernels use it: all, where it is in no function."""
+def kernels_of(text: str, line: int) -> list[str]:
+    """Return the kernels that a line belongs to, by what they call; all, where it is in no function."""
     at = len("\n".join(text.split("\n")[:line])) + (line > 0)
     functions = list(FUNCTION.finditer(text))
     wanted = {m[2] for m in functions if m.start() <= at < m.end()}
     if not wanted:
-        return False, [m[2] for m in functions if m[1] == "__global__"]
-    inside = {m[2]: m for m in functions}
+        return [m[2] for m in functions if m[1] == "__global__"]
     seen = set[str]()
     while wanted - seen:
         seen |= wanted
         wanted |= {m[2] for m in functions for w in seen if re.search(rf"\b{w}\b[<(]", m[0])}
-    kernels = [name for name in inside if name in seen and inside[name][1] == "__global__"]
-    return seen == set(kernels), kernels
+    return [m[2] for m in functions if m[1] == "__global__" and m[2] in seen]
 
 
 def targets() -> list[Target]:
@@ -234,7 +233,7 @@ def tests_of(family: str, text: str, line: int) -> list[str]:
     """Return the arguments of pytest that run the tests of an edit of a line of a family's file."""
     if family in TESTS:
         file, words = TESTS[family]
-        chosen = [words.get(k, words.get("*", "")).format(k) for k in kernels_of(text, line)[1]]
+        chosen = [words.get(k, words.get("*", "")).format(k) for k in kernels_of(text, line)]
         return [str(HERE / file), "-k", " or ".join(f"({w})" for w in dict.fromkeys(chosen))]
     files = sorted(map(str, HERE.glob(f"test_{family}*.py")))
     if not files:
@@ -300,20 +299,51 @@ QUIET = [
 ]
 
 
-def warm(chosen: list[Target]) -> None:
+def warm() -> None:
     """Import what the trials will need, so that each fork has it."""
-    import pytest
-
     from nnmath_core.device import backend_for
 
     for place in ("cpu", "cuda:0", "cuda:1"):
         backend_for(place)
-    files = sorted(
-        {argument for t in chosen for argument in t.tests(0) if argument.endswith(".py")}
-    )
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+
+
+def collected(files: list[str], then: Callable[[Any], None]) -> None:
+    """Call a function with a session of pytest that has collected files: a fork of it need not do so again."""
+    import pytest
+
+    class Loop:
+        def pytest_runtestloop(self, session: Any) -> bool:
+            with contextlib.redirect_stdout(sys.__stdout__):
+                then(session)
+            return True
+
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-        pytest.main([*QUIET, "--collect-only", *files])
+        pytest.main([*QUIET, "-s", *files], plugins=[Loop()])
+
+
+def run_tests(session: Any, words: str) -> int:
+    """Run the tests of a session whose names have words, up to the first that fails, and return how it ended."""
+    from _pytest import mark
+
+    session.config.option.keyword = words
+    items = list(session.items)
+    mark.deselect_by_keyword(items, session.config)
+    failed = False
+
+    class Failures:
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            nonlocal failed
+            if report.failed:
+                failed = True
+                print(report.longreprtext, flush=True)
+
+    session.config.pluginmanager.register(Failures())
+    for item in items:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        if failed:
+            return NOTICED
+    return SURVIVED if items else 4
 
 
 class OneByOne:
@@ -328,22 +358,21 @@ class OneByOne:
         return module.get_function(expression)
 
 
-def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
+def trial(session: Any, target: Target, mutant: Mutant | None, folder: Path, seconds: int) -> int:
     """Run the tests on an edited text, in this process, which ends with it; without an edit on the text itself."""
     import cupy
-    import pytest
     from emulated import build, modules
 
     from nnmath_core.device import launch
     from nnmath_core.program.cuda.plan import kernel_of
 
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     os.environ["NNMATH_CUDA_RUN"] = f"mutant-{os.getpid()}"
     out = os.open(folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(out, 1)
     os.dup2(out, 2)
     made, text, reached = modules.compile_source, launch.expanded(target.text), mutant is None
-    inside, kernels = kernels_of(target.text, mutant.line if mutant else 0)
+    kernels = kernels_of(target.text, mutant.line if mutant else 0)
 
     def compile_edited(source: str, *args: Any) -> Path:
         nonlocal reached
@@ -370,28 +399,22 @@ def trial(target: Target, mutant: Mutant | None, folder: Path) -> int:
 
     launch.Family.__init__ = one_by_one
 
-    class FirstFailure:
-        """Ends the process: what pytest does at its end takes as long as most tests."""
-
-        def pytest_runtest_logreport(self, report: Any) -> None:
-            if report.failed and mutant is not None:
-                os._exit(NOTICED)
-
-    code = pytest.main(
-        [*QUIET, *target.tests(0 if mutant is None else mutant.line)], plugins=[FirstFailure()]
-    )
+    *_, option, words = ["", *target.tests(0 if mutant is None else mutant.line)]
+    code = run_tests(session, words if option == "-k" else "")
     if not reached and code == 0:
         print("no test compiles this text")
         return 4
-    return SURVIVED if code == 0 else NOTICED if code == 1 else 4
+    return code
 
 
 def run_all(
+    session: Any,
     target: Target,
     edits: list[Mutant | None],
     jobs: int,
     folder: Path,
     reasons: Container[Key] = (),
+    seconds: int = MOST_SECONDS,
 ) -> dict[Mutant | None, int]:
     """Return how each trial ended, and print what survives without a reason."""
     waiting, busy, found = list(reversed(edits)), dict[int, Mutant | None](), {}
@@ -404,7 +427,7 @@ def run_all(
             if pid == 0:
                 status = 4
                 try:
-                    status = trial(target, edit, folder)
+                    status = trial(session, target, edit, folder, seconds)
                 finally:
                     os._exit(status)
             busy[pid] = edit
@@ -429,13 +452,38 @@ def run_all(
     return found
 
 
+def judge(
+    target: Target,
+    edits: list[Mutant],
+    jobs: int,
+    folder: Path,
+    reasons: Container[Key],
+    found: dict[Mutant | None, int],
+    session: Any,
+) -> None:
+    """Put into ``found`` how the trials of the text and of its edits ended."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    found.update(run_all(session, target, [None], 1, folder))
+    if found[None] == SURVIVED:
+        work = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+        seconds = min(MOST_SECONDS, 2 * int(work + 1))
+        found.update(run_all(session, target, list(edits), jobs, folder, reasons, seconds))
+
+
 def accepted() -> dict[Key, str]:
     """Return the survivors that are redundant, with the reasons."""
     rows = tomllib.loads(ACCEPTED.read_text()).get("survivor", []) if ACCEPTED.exists() else []
+
+    def each(x: Any) -> list[Any]:
+        return x if isinstance(x, list) else [x]
+
     return {
-        (row["target"], row["rule"], row["line"], row.get("place", 0), nth): row["reason"]
+        (target, rule, row["line"], place, nth): row["reason"]
         for row in rows
-        for nth in row.get("nth", [0])
+        for target in each(row["target"])
+        for rule in each(row["rule"])
+        for place in each(row.get("place", 0))
+        for nth in each(row.get("nth", 0))
     }
 
 
@@ -458,7 +506,7 @@ def main() -> int:
     reasons, open_ends, unused = accepted(), 0, set(accepted())
     named = tuple(options.targets)
     chosen = [t for t in targets() if not named or t.name.startswith(named)]
-    warm(chosen)
+    warm()
     with tempfile.TemporaryDirectory() as folder:
         cache = build.CACHE
         for target in chosen:
@@ -482,10 +530,15 @@ def main() -> int:
                 for path in cache.glob(f"{name}*"):
                     if not (Path(folder) / path.name).exists():
                         (Path(folder) / path.name).symlink_to(path)
-            if run_all(target, [None], 1, Path(folder)) != {None: SURVIVED}:
+            found = dict[Mutant | None, int]()
+            files = [argument for argument in target.tests(0) if argument.endswith(".py")]
+            judged = functools.partial(
+                judge, target, edits, options.j, Path(folder), reasons, found
+            )
+            collected(files, judged)
+            if found.pop(None, None) != SURVIVED:
                 print(f"mutate: the tests of {target.name} fail as it is")
                 return 1
-            found = run_all(target, edits, options.j, Path(folder), reasons)
             alive = [m for m in edits if found[m] == SURVIVED]
             refused = sum(found[m] == REFUSED for m in edits)
             explained = [m for m in alive if m.key(target) in reasons]
