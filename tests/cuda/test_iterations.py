@@ -204,16 +204,20 @@ def test_a_run_that_closes_goes_on_with_zeros(cp, device, dtype, cols, width):
 @DTYPES
 @pytest.mark.parametrize("cols", SIZES)
 def test_a_step_of_conjugate_gradients(cp, device, cols, dtype):
-    """Systems that run, have ended, bend, break, bend with p'q = 0, are solved by the step, and have a bad M."""
-    rng, k, eps = np.random.default_rng(cols), 7, np.finfo(dtype).eps
+    """Systems that run, have ended, bend, break, bend with p'q = 0, are solved by the step, have a bad M, overflow in two ways."""
+    rng, k, eps = np.random.default_rng(cols), 10, np.finfo(dtype).eps
     x, r, p = (rng.standard_normal((k, cols)).astype(dtype) for _ in range(3))
     p[5] = r[5]
     q = (p * rng.uniform(0.5, 2.0, cols)).astype(dtype)
-    q[2], q[3, 0], q[4], q[5] = -q[2], np.inf, 0, r[5]
+    q[2], q[3, 0], q[4], q[5], r[7, -1] = -q[2], np.inf, 0, r[5], np.inf
     rr = np.einsum("ij,ij->i", r.astype(float), r)
     p5q5 = p[5].astype(float) @ q[5]
-    first = np.where(np.arange(k) == 5, p5q5, rr)  # so that the step of 5 is 1, and r becomes 0
-    codes = [0, 1, 0, 0, 0, 0, 0]
+    first = rr.copy()
+    first[5], first[7] = p5q5, 1.0  # so that the step of 5 is 1, and r becomes 0
+    codes = [0, 1, *[0] * 8]
+    goals = np.array(
+        [0, 0, 1e9, 1e9, 1e9, 0, 0, np.inf, 0, 0]
+    )  # those that have ended for something else are not solved
     numbers = np.stack([first, np.full(k, 9.0), np.full(k, 7.0), codes, np.full(k, 3.0)], 1)
     piece = 64 if 64 < cols < 2000 else 1024
     pieces = -(-cols // piece)
@@ -224,8 +228,10 @@ def test_a_step_of_conjugate_gradients(cp, device, cols, dtype):
         now, then = cp.asarray(numbers), cp.empty((k, 5))
         launch("row_products", x.size, far[2], far[3], sums, cols, piece)
         launch("cg_move", x.size, *far, sums, squares, now, then, cols, piece)
-        products = squares * cp.asarray([[1.0]] * 6 + [[-1.0]])
-        turn = (squares, products, cp.zeros(k), then, now, cols, piece)
+        products = squares.copy()
+        products[6:] = -squares[6:]
+        products[7], products[8], products[9] = 1.0, np.nan, 0.0
+        turn = (squares, products, cp.asarray(goals), then, now, cols, piece)
         launch("cg_turn", x.size, far[2], far[1], *turn)
         return [*far[:3], now]
 
@@ -233,14 +239,14 @@ def test_a_step_of_conjugate_gradients(cp, device, cols, dtype):
     # the sum of 5 may be cut otherwise than here, and its step then be 1 to rounding
     solved = got[5, 2] == 0
     assert solved or got[5, 2] <= 1e-13 * np.sqrt(rr[5])
-    assert got[:, 3].tolist() == [0, 1, 2, 3, 2, 1 if solved else 0, 4]
-    assert got[:, 4].tolist() == [4, 3, 3, 3, 3, 4, 4]
+    assert got[:, 3].tolist() == [0, 1, 2, 3, 2, 1 if solved else 0, 4, 3, 3, 4]
+    assert got[:, 4].tolist() == [4, 3, 3, 3, 3, *[4] * 5]
     for i in (1, 2, 3, 4):  # what has ended stays
         np.testing.assert_array_equal(gx[i], x[i])
         np.testing.assert_array_equal(gr[i], r[i])
         np.testing.assert_array_equal(gp[i], p[i])
         assert got[i, [0, 2]].tolist() == [rr[i], 7.0]
-    np.testing.assert_array_equal(gp[6], p[6])
+    np.testing.assert_array_equal(gp[6:], p[6:])
     wide = [a.astype(float) for a in (x, r, p, q)]
     scale = rr[0] / (wide[2][0] @ wide[3][0])
     want_x, want_r = wide[0][0] + scale * wide[2][0], wide[1][0] - scale * wide[3][0]
@@ -252,9 +258,14 @@ def test_a_step_of_conjugate_gradients(cp, device, cols, dtype):
         gp[0], want_r + turn * wide[2][0], rtol=0, atol=size * (4 + 4 * turn)
     )
     np.testing.assert_allclose(got[0, 2], np.linalg.norm(gr[0].astype(float)), rtol=1e-13)
+    with np.errstate(invalid="ignore"):
+        curvature = np.einsum("ij,ij->i", wide[2], wide[3]) / np.einsum(
+            "ij,ij->i", wide[2], wide[2]
+        )
+    curvature[[1, 3]] = 9.0  # those that had ended, or do now for what is not finite
+    np.testing.assert_allclose(got[:, 1], np.minimum(curvature, 9.0), rtol=1e-12)
     assert got[2, 1] < 0
     assert got[4, 1] == 0
-    assert got[1, 1] == 9
 
 
 @DTYPES
