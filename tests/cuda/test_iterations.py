@@ -313,6 +313,14 @@ def test_a_step_of_powers_adds_more_pieces_than_a_block_has_threads(cp, device):
     np.testing.assert_allclose(here(far), w / np.linalg.norm(w), rtol=1e-14)
 
 
+def test_a_step_of_powers_ends_where_the_rest_is_just_small_enough(cp, device):
+    before, after, far = cp.zeros(2), cp.empty(2), cp.zeros(3)
+    sums, squares = cp.asarray([[1.0], [16.0]]), cp.asarray([4.0])  # a rest of 2 of a length of 4
+    launch("power_step", 3, far, cp.ones(3), sums, squares, before, after, 1024, 0.5)
+    assert here(after).tolist() == [0.0, 1.0]
+    np.testing.assert_array_equal(here(far), 0)
+
+
 @DTYPES
 def test_kernels_do_what_they_mean(monkeypatch, piece, dtype):
     """Each launch of an iteration beside `device_steps`, on the arrays as they stand."""

@@ -117,6 +117,15 @@ def test_rows_of_random_numbers(device, rows, count, kernel, dtype):
     same_bits(device, ask(HOST), ask)
 
 
+@pytest.mark.parametrize("dtype", REAL)
+@pytest.mark.parametrize("kernel", ["random_uniform", "random_normal"])
+def test_rows_of_random_numbers_so_many_that_the_last_terms_show(device, kernel, dtype):
+    keys, be = keys_of(1), backend_for("cuda:0")
+    wanted = getattr(HOST, kernel)(keys, count=40_001, dtype=dtype)
+    got = getattr(be, kernel)(be.from_host(keys), count=40_001, dtype=dtype)
+    np.testing.assert_array_equal(be.to_host(got), wanted)
+
+
 # ------------------------------------------------------------------------------------------------ linalg
 
 
