@@ -289,6 +289,8 @@ QUIET = [
         "no:unraisableexception",
         "-p",
         "no:threadexception",
+        "-p",
+        "no:faulthandler",
         "-q",
         "-x",
         "--no-header",
@@ -478,10 +480,11 @@ def accepted() -> dict[Key, str]:
         return x if isinstance(x, list) else [x]
 
     return {
-        (target, rule, row["line"], place, nth): row["reason"]
+        (target, rule, line, place, nth): row["reason"]
         for row in rows
         for target in each(row["target"])
         for rule in each(row["rule"])
+        for line in each(row["line"])
         for place in each(row.get("place", 0))
         for nth in each(row.get("nth", 0))
     }
