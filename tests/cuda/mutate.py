@@ -497,6 +497,7 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--list", action="store_true", help="print the edits and run nothing")
     parser.add_argument("--every", type=int, default=1, help="take one edit of so many")
+    parser.add_argument("--first", type=int, default=0, help="from which one on")
     parser.add_argument("--rule", help="a part of a rule's name")
     parser.add_argument("--lines", type=int, nargs="+", help="of the text, from 1")
     options = parser.parse_args()
@@ -518,7 +519,7 @@ def main() -> int:
                 for m in mutants(target.text)
                 if (not options.rule or options.rule in m.rule)
                 and (not options.lines or m.line + 1 in options.lines)
-            ][:: options.every]
+            ][options.first :: options.every]
             if options.list:
                 for m in edits:
                     print(f"{target.name}:{m.line + 1}: {m.rule}: {m.after.strip()}")

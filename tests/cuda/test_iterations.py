@@ -204,7 +204,7 @@ def test_a_run_that_closes_goes_on_with_zeros(cp, device, dtype, cols, width):
 @DTYPES
 @pytest.mark.parametrize("cols", SIZES)
 def test_a_step_of_conjugate_gradients(cp, device, cols, dtype):
-    """Systems that run, have ended, bend, break, bend with p'q = 0, are solved by the step, have a bad M or overflow."""
+    """Systems that run, have ended, bend, break, bend with p'q = 0, are solved by it, have a bad M or overflow."""
     rng, k, eps = np.random.default_rng(cols), 10, np.finfo(dtype).eps
     x, r, p = (rng.standard_normal((k, cols)).astype(dtype) for _ in range(3))
     p[5] = r[5]

@@ -320,8 +320,9 @@ def test_row_kernels_keep_what_is_beside_one_in_logsumexp_rows(device, dtype):
 
 def rows_that_hurt(dtype):
     inf, nan, huge = np.inf, np.nan, float(np.finfo(dtype).max) / 8
+    tiny = 1e-20 if dtype is np.float32 else 1e-200  # its square is 0
     return np.array([[-inf, -inf, -inf], [-inf, 0, 1], [inf, 0, 1], [nan, 0, 1], [0, nan, -inf], [2, 2, 2], [0, 0, 0],
-                     [huge, -huge, huge], [-inf, -inf, 3]], dtype)  # fmt: skip
+                     [huge, -huge, huge], [-inf, -inf, 3], [tiny, -tiny, tiny]], dtype)  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", REAL)
@@ -340,17 +341,17 @@ def test_row_kernels_of_exponentials_on_rows_that_hurt(device, kernel, dtype):
 @pytest.mark.parametrize("kernel", ["standardize_rows", "rms_rows"])
 def test_row_kernels_of_squares_on_rows_that_hurt(device, kernel, dtype):
     x = rows_that_hurt(dtype)
-    be, huge = backend_for("cuda:1"), x[7, 0]
-    y, r, *more = row_results(be, kernel, x[5:8], 0.0)
+    be, huge, tiny = backend_for("cuda:1"), x[7, 0], x[9, 0]
+    y, r, *more = row_results(be, kernel, x[[5, 6, 7, 9]], 0.0)
     if kernel == "rms_rows":
-        np.testing.assert_allclose(y, [[1, 1, 1], [0, 0, 0], [1, -1, 1]], rtol=1e-5)
-        np.testing.assert_allclose(r[:, 0], [0.5, 0, 1 / huge], rtol=1e-5)
+        np.testing.assert_allclose(y, [[1, 1, 1], [0, 0, 0], [1, -1, 1], [1, -1, 1]], rtol=1e-5)
+        np.testing.assert_allclose(r[:, 0], [0.5, 0, 1 / huge, 1 / tiny], rtol=1e-5)
     else:  # entries that are all alike have no direction
         np.testing.assert_array_equal(y[:2], 0)
         np.testing.assert_array_equal(r[:2], 0)
         np.testing.assert_array_equal(more[0][:2, 0], [2, 0])
         np.testing.assert_array_equal(more[1][:2], 0)
-        np.testing.assert_allclose(y[2], np.array([1, -2, 1]) / np.sqrt(2), rtol=1e-5)
+        np.testing.assert_allclose(y[2:], np.tile([1, -2, 1] / np.sqrt(2), (2, 1)), rtol=1e-5)
     assert np.isnan(row_results(be, kernel, x[3:5], 1e-3)[0]).all()
 
 
