@@ -8,8 +8,8 @@ and the tests of that kernel run on it. An edit that no test notices survives: t
 edit changes nothing that counts, which mutants.toml must say, with the reason.
 
 Processes are forks of one that has imported everything, so that an edit costs the compilation and its tests. An edit
-that never ends is killed after twice the work of the tests and counts as noticed; one that g++ refuses counts for
-nothing.
+that never ends is killed after the work that all tests and their kernels took to compile, and counts as noticed; one
+that g++ refuses counts for nothing.
 """
 
 from __future__ import annotations
@@ -468,7 +468,7 @@ def judge(
     found.update(run_all(session, target, [None], 1, folder))
     if found[None] == SURVIVED:
         work = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-        seconds = min(MOST_SECONDS, 2 * int(work + 1))
+        seconds = min(MOST_SECONDS, int(work) + 5)
         found.update(run_all(session, target, list(edits), jobs, folder, reasons, seconds))
 
 
