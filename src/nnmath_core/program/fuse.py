@@ -165,7 +165,8 @@ class _Fusion:
             if i in self.nodes and i not in single:
                 self._place(self.nodes[i])
         for i in sorted(single, reverse=True):
-            self._place(self.nodes[i], MOST_SHARING)
+            # where no array is too small to be shared, as on a device, an instruction costs more than its loops
+            self._place(self.nodes[i], MOST_SHARING if self.shared else math.inf)
         self._share_reads()
         return self._order()
 
