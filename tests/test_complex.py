@@ -40,7 +40,7 @@ def is_real_ufunc(name):
 
 
 REAL_ONLY = set(filter(is_real_ufunc, REGISTRY)) | set(
-    "betainc_dab gammainc_da inverse_root polygamma rfft symmetric_slope zeta".split()
+    "betainc_dab gammainc_da gelu_tanh gelu_tanh_slope inverse_root polygamma rfft symmetric_slope zeta".split()
 )
 """Primitives whose host function takes no complex numbers: it says so, on tracers as on arrays."""
 
