@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,11 @@ RULES: list[tuple[str, str, str | Callable[[re.Match[str]], str]]] = [
     (">= to >", r"(?<= )>=(?= )", ">"),
     ("== to !=", r"(?<= )==(?= )", "!="),
     ("!= to ==", r"(?<= )!=(?= )", "=="),
-    ("stride + 1", r"\+= (stride|gridDim\.x|blockDim\.x)", r"+= \1 + 1"),
+    ("stride + 1", r"\+= (stride|gridDim\.x|blockDim\.x)", r"+= (\1 + 1)"),
     ("grid without blocks", r"\* blockDim\.x \+ threadIdx\.x", "+ threadIdx.x"),
     ("+ to -", r"(?<=[\w)\]]) \+ ", " - "),
     ("- to +", r"(?<=[\w)\]]) - ", " + "),
-    ("* to /", r"(?<=[\w)\]]) \* (?=[\w(-])", " / "),
+    ("* to /", r"(?<=[\w)\]]) \* (?=[\w(-])(?!\(int\)1\b)", " / "),
     ("/ to *", r"(?<=[\w)\]]) / (?=[\w(-])", " * "),
     ("+= to =", r"\+= (?!stride|gridDim|blockDim|rows|1\b)", "= "),
     ("-= to +=", r"-= ", "+= "),
@@ -115,6 +115,7 @@ RULES: list[tuple[str, str, str | Callable[[re.Match[str]], str]]] = [
 _INTEGER = r"((?:[\w.+*-]|::|(?<=[^=,]) (?=[^?:=]))+)"
 EXTREME = re.compile(
     rf"{_INTEGER} (?:<|<=|>|>=) {_INTEGER} \? (?:\(int\)\(\1\)|\(int\)\1|\1) : \2(?=[;,)])"
+    r"|(\w+) - (.+) < (\w+) \? \3 : \4 \+ \5(?=;)"
 )
 COMPARISONS = ("<", "<=", ">", ">=")
 
@@ -415,7 +416,7 @@ def run_all(
     edits: list[Mutant | None],
     jobs: int,
     folder: Path,
-    reasons: Container[Key] = (),
+    reasons: Reasons,
     seconds: int = MOST_SECONDS,
 ) -> dict[Mutant | None, int]:
     """Return how each trial ended, and print what survives without a reason."""
@@ -446,7 +447,7 @@ def run_all(
                     )
                 (folder / f"{pid}.txt").unlink(missing_ok=True)
                 found[edit] = code
-                if edit is not None and code == SURVIVED and edit.key(target) not in reasons:
+                if edit is not None and code == SURVIVED and not reasons.of(target, edit):
                     which = f"place {edit.place}, nth {edit.key(target)[-1]}"
                     print(f"  {target.name}:{edit.line + 1}: {edit.rule} ({which}) survives")
                     print(f"    {edit.before.strip()}\n    {edit.after.strip()}", flush=True)
@@ -459,35 +460,97 @@ def judge(
     edits: list[Mutant],
     jobs: int,
     folder: Path,
-    reasons: Container[Key],
+    reasons: Reasons,
     found: dict[Mutant | None, int],
     session: Any,
 ) -> None:
     """Put into ``found`` how the trials of the text and of its edits ended."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    found.update(run_all(session, target, [None], 1, folder))
+    found.update(run_all(session, target, [None], 1, folder, reasons))
     if found[None] == SURVIVED:
         work = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
         seconds = min(MOST_SECONDS, int(work) + 5)
         found.update(run_all(session, target, list(edits), jobs, folder, reasons, seconds))
 
 
-def accepted() -> dict[Key, str]:
-    """Return the survivors that are redundant, with the reasons."""
-    rows = tomllib.loads(ACCEPTED.read_text()).get("survivor", []) if ACCEPTED.exists() else []
+@dataclass(frozen=True)
+class Pattern:
+    """Edits of lines that are alike in texts of several targets.
 
-    def each(x: Any) -> list[Any]:
-        return x if isinstance(x, list) else [x]
+    Attributes
+    ----------
+    target : str
+        How the names of the targets begin.
+    rules : tuple of str
+    line, above : str
+        Regular expressions of the whole line before the edit, and of the line above it.
+    places : tuple of int
+        Which matches of the rule in the line.
+    reason : str
+    """
 
-    return {
-        (target, rule, line, place, nth): row["reason"]
-        for row in rows
-        for target in each(row["target"])
-        for rule in each(row["rule"])
-        for line in each(row["line"])
-        for place in each(row.get("place", 0))
-        for nth in each(row.get("nth", 0))
-    }
+    target: str
+    rules: tuple[str, ...]
+    line: str
+    above: str
+    places: tuple[int, ...]
+    reason: str
+
+    def is_about(self, name: str) -> bool:
+        """Whether a target has such edits."""
+        return name.startswith(self.target)
+
+    def has(self, target: Target, mutant: Mutant) -> bool:
+        """Whether an edit is one of these."""
+        above = target.text.split("\n")[mutant.line - 1] if mutant.line else ""
+        return (
+            self.is_about(target.name)
+            and mutant.rule in self.rules
+            and mutant.place in self.places
+            and re.fullmatch(self.line, mutant.before.strip()) is not None
+            and re.fullmatch(self.above, above.strip()) is not None
+        )
+
+
+class Reasons:
+    """The survivors that are redundant: those that are named one by one, and those that patterns describe."""
+
+    def __init__(self) -> None:
+        rows = tomllib.loads(ACCEPTED.read_text()).get("survivor", []) if ACCEPTED.exists() else []
+
+        def each(x: Any) -> tuple[Any, ...]:
+            return tuple(x) if isinstance(x, list) else (x,)
+
+        self.keys: dict[Key, str] = {
+            (target, rule, line, place, nth): row["reason"]
+            for row in rows
+            if "lines" not in row
+            for target in each(row["target"])
+            for rule in each(row["rule"])
+            for line in each(row["line"])
+            for place in each(row.get("place", 0))
+            for nth in each(row.get("nth", 0))
+        }
+        self.patterns = [
+            Pattern(target, each(row["rule"]), lines, row.get("above", ".*"), places, row["reason"])
+            for row in rows
+            if "lines" in row
+            for places in [each(row.get("place", 0))]
+            for target in each(row["target"])
+            for lines in each(row["lines"])
+        ]
+
+    def but_for(self, names: Collection[str]) -> set[Key | Pattern]:
+        """Return all that accept edits, without those that targets of some names may need."""
+        return {k for k in self.keys if k[0] not in names} | {
+            p for p in self.patterns if not any(map(p.is_about, names))
+        }
+
+    def of(self, target: Target, mutant: Mutant) -> Key | Pattern | None:
+        """Return what accepts an edit."""
+        if mutant.key(target) in self.keys:
+            return mutant.key(target)
+        return next((p for p in self.patterns if p.has(target, mutant)), None)
 
 
 def main() -> int:
@@ -507,9 +570,10 @@ def main() -> int:
     if plugin.device is None:
         print(f"mutate: nothing is run: {plugin.REASON or 'REAL_GPU is set'}")
         return 1
-    reasons, open_ends, unused = accepted(), 0, set(accepted())
-    named = tuple(options.targets)
-    chosen = [t for t in targets() if not named or t.name.startswith(named)]
+    reasons, open_ends = Reasons(), 0
+    named, known = tuple(options.targets), targets()
+    chosen = [t for t in known if not named or t.name.startswith(named)]
+    unused = reasons.but_for([t.name for t in known if t not in chosen])
     warm()
     with tempfile.TemporaryDirectory() as folder:
         cache = build.CACHE
@@ -545,20 +609,17 @@ def main() -> int:
                 return 1
             alive = [m for m in edits if found[m] == SURVIVED]
             refused = sum(found[m] == REFUSED for m in edits)
-            explained = [m for m in alive if m.key(target) in reasons]
+            explained = [x for m in alive if (x := reasons.of(target, m))]
             print(
                 f"{target.name}: {len(edits) - refused} edits, {len(edits) - refused - len(alive)} noticed, "
                 f"{len(explained)} redundant, {len(alive) - len(explained)} unexplained; {refused} not compiled; "
                 f"{time.monotonic() - start:.0f} s",
                 flush=True,
             )
-            unused -= {m.key(target) for m in alive}
+            unused -= set(explained)
             open_ends += len(alive) - len(explained)
-    if (
-        not (options.targets or options.rule or options.lines or options.list or options.every > 1)
-        and unused
-    ):
-        print(*(f"no longer survives: {key}" for key in sorted(unused)), sep="\n")
+    if unused and not (options.rule or options.lines or options.list or options.every > 1):
+        print(*sorted(f"no longer survives: {reason}" for reason in unused), sep="\n")
         open_ends += len(unused)
     return min(open_ends, 1)
 
