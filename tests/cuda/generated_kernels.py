@@ -47,8 +47,8 @@ def not_finite(rows, cols):
     return x
 
 
-# Arrays whose bytes are a multiple of 512, which is what memory is taken by, have guarded ends: where rows are taken
-# several at a time, what is read past the last one shows.
+# Memory is taken in units of 512 bytes: where an array fills them, a read past its last row shows. The last share of
+# the rows is a smaller one, and ends in the middle of what a block takes at once.
 CASES = {
     "entries": (
         lambda x, r, c: (np.tanh(x) * r + c, x[::-1, ::2] - c),
@@ -92,6 +92,7 @@ CASES = {
         nm.grad(layer_norm, argnums=(0, 1)),
         data((13, 300), (300,), (13, 300)),
     ),
+    # tensors that fill pages: both their ends are guarded
     "gradient descent": (stepped(nm.optim.gradient_descent(0.1)), data((3072,), (1024,))),
     "heavy ball": (stepped(nm.optim.heavy_ball(0.1, 0.9)), data((3072,), (1024,))),
     "nesterov": (stepped(nm.optim.nesterov(0.1, 0.9)), data((3072,), (1024,))),
