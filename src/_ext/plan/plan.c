@@ -178,6 +178,16 @@ static void walk(void *arg, int t, int nt)
 static const double SHORT = 20e-3;
 enum { AGAIN = 1024 };
 
+/* What alone takes much less than the pool shares is not offered to it: clock and pool would be a part of the run that
+ * shows. One run of so many goes the whole way and sees whether that still holds. */
+static const double SHORTEST = 2e-6;
+enum { LOOK = 64 };
+
+static int too_short(const nnm_past *past)
+{
+    return past->alone > 0 && past->alone < SHORTEST && past->turns % LOOK;
+}
+
 static int learns(const nnm_past *past, double seconds)
 {
     return past->turns % AGAIN == 1 && (past->alone > 0 ? past->alone : seconds) < SHORT;
@@ -189,7 +199,8 @@ void nnm_run_threads(nnm_frame *frame, struct nnm_barrier *barrier, int nt, doub
     nnm_past *past = p->past;
     const int most = pool ? pool->threads_get() : 1;
     nt = nt < most ? nt : most;
-    if (nt <= 1 && !(pool && p->products)) {
+    if (!(pool && p->products) && (nt <= 1 || too_short(past))) {
+        past->turns += nt > 1;
         nnm_walk(frame, 0, 1);
         return;
     }
