@@ -295,6 +295,18 @@ def test_a_short_run_is_serial():
 
 
 @several_cpus
+def test_a_plan_far_too_short_to_share_asks_the_pool_one_time_in_64():
+    f, x = nm.compile(lambda x: x + 1.0), np.zeros(8)
+    with nm.threads(2):
+        for _ in range(200):  # after the first runs it knows how long it takes
+            f(x)
+        before = _threads.statistics()["runs"]
+        for _ in range(640):
+            f(x)
+        assert 10 <= _threads.statistics()["runs"] - before <= 20
+
+
+@several_cpus
 def test_a_run_that_is_not_worth_it_wakes_nobody_unless_runs_come_in_a_row():
     until_parallel(lambda: _threads.trial(2))
     time.sleep(0.05)  # the worker sleeps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from nnmath_core.device.dispatch import backend_for, device_of
 from nnmath_core.device.names import Device
 
 __all__ = ["Resident"]
-
-K = TypeVar("K")
 
 
 class Resident:

@@ -7,7 +7,12 @@ import math
 import numpy as np
 
 from nnmath_core.autodiff.ops.select import relu as _relu, where
-from nnmath_core.autodiff.ops.special.gelu import gelu as _gelu, gelu_tanh as _gelu_tanh
+from nnmath_core.autodiff.ops.special.gelu import (
+    CUBIC,
+    SLOPE,
+    gelu as _gelu,
+    gelu_tanh as _gelu_tanh,
+)
 from nnmath_core.checks import require_in, require_real
 from nnmath_core.device import entering
 from nnmath_core.nn.operands import require_operand
@@ -86,8 +91,6 @@ def tanh(x: ArrayLike) -> Array:
     return np.tanh(require_operand("tanh", "x", x))
 
 
-_ROOT_EIGHT_OVER_PI = math.sqrt(8.0 / math.pi)
-_CUBIC = 0.044715  # Hendrycks & Gimpel, section 2
 _SATURATED = 40.0
 """From here on Phi and its derivative are 0 or 1 in float64: arguments beyond, whose squares overflow, are not seen."""
 
@@ -152,7 +155,7 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
         return y
     near = np.clip(x, -_SATURATED, _SATURATED)
     # (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel
-    return x * _sigmoid(_ROOT_EIGHT_OVER_PI * (near * (1.0 + _CUBIC * np.square(near))))
+    return x * _sigmoid(SLOPE * (near * (1.0 + CUBIC * np.square(near))))
 
 
 def _sigmoid(x: Array) -> Array:

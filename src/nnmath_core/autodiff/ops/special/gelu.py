@@ -14,7 +14,7 @@ from nnmath_core.autodiff.ops.elementwise import absolute, exp, expit, square
 from nnmath_core.autodiff.ops.select import where
 from nnmath_core.autodiff.primitive import Primitive, sample
 
-__all__ = ["gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"]
+__all__ = ["CUBIC", "SLOPE", "gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"]
 
 _FAR = 40.0
 _ROOT_HALF = math.sqrt(0.5)
@@ -38,14 +38,12 @@ def _curvature(x):
 
 
 # The form by tanh is x sigmoid(v), v = a (x + c x^3): (1 + tanh(v / 2)) / 2 = sigmoid(v), which does not cancel.
-_A, _C = (
-    math.sqrt(8.0 / math.pi),
-    0.044715,
-)  # Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016
+SLOPE = math.sqrt(8.0 / math.pi)
+CUBIC = 0.044715  # Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016, section 2
 
 
 def _gate(be, near):
-    return be.special.expit(_A * (near * (1.0 + _C * be.xp.square(near))))
+    return be.special.expit(SLOPE * (near * (1.0 + CUBIC * be.xp.square(near))))
 
 
 def _tanh_forward(be, x):
@@ -55,16 +53,16 @@ def _tanh_forward(be, x):
 def _tanh_slope_forward(be, x):
     near = be.xp.clip(x, -_FAR, _FAR)
     s = _gate(be, near)
-    return s + near * (s * (1.0 - s)) * (_A * (1.0 + 3.0 * _C * be.xp.square(near)))
+    return s + near * (s * (1.0 - s)) * (SLOPE * (1.0 + 3.0 * CUBIC * be.xp.square(near)))
 
 
 def _tanh_curvature(x):
     """By s' (2 v' + x ((1 - 2 s) v'^2 + v'')) with s = sigmoid(v), s' = s (1 - s)."""
     near = where(less(_FAR, absolute(x)), _FAR, x)
     z = square(near)
-    s = expit(_A * (near * (1.0 + _C * z)))
-    first = _A * (1.0 + 3.0 * _C * z)
-    bend = near * ((1.0 - 2.0 * s) * square(first) + 6.0 * _A * _C * near)
+    s = expit(SLOPE * (near * (1.0 + CUBIC * z)))
+    first = SLOPE * (1.0 + 3.0 * CUBIC * z)
+    bend = near * ((1.0 - 2.0 * s) * square(first) + 6.0 * SLOPE * CUBIC * near)
     return (s * (1.0 - s)) * (2.0 * first + bend)
 
 
