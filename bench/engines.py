@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -171,7 +172,8 @@ class Process:
     def close(self) -> None:
         """End the process."""
         if self.child.stdin is not None:
-            self.child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # a command that a dead process never read
+                self.child.stdin.close()
         try:
             self.child.wait(timeout=5)
         except subprocess.TimeoutExpired:

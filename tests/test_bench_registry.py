@@ -499,6 +499,7 @@ def test_process_computes_on_demand_and_waits_otherwise(tmp_path):
             with pytest.raises(engines.Failed, match="NumPy: KeyError: 'nobody'"):
                 process.ask("time", name="nobody", seconds=0.0)
             process.child.kill()
+            process.child.wait()  # its end of the pipe is closed: the next command cannot be sent
             with pytest.raises(engines.Failed, match=r"the process of NumPy ended with status -9"):
                 process.ask("time", name="by hand", seconds=0.0)
         finally:
