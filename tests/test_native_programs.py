@@ -16,7 +16,7 @@ from nnmath_core.program.native import available
 
 # `nnmath_core.program.native.joined` is the function of the name; its module is found by import
 JOINED = importlib.import_module("nnmath_core.program.native.joined")
-pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX-512")
+pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX2")
 DTYPES = ["float32", "float64"]
 # Rows of one entry, of less than a vector, of a vector and one more, of several vectors, of several blocks.
 SHAPES = [(3, 1), (40, 15), (5, 17), (7, 1000), (2, 5000)]
@@ -269,7 +269,7 @@ def test_without_memory_that_executes_loops_stay_as_they_are(monkeypatch):
 
 
 def test_other_processors_and_windows_have_none(monkeypatch):
-    for what, value in ((JOINED._cpu, "v3"), (JOINED.sys, "win32")):
+    for what, value in ((JOINED._cpu, "baseline"), (JOINED.sys, "win32")):
         JOINED.available.cache_clear()
         with monkeypatch.context() as m:
             if what is JOINED.sys:

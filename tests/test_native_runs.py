@@ -7,19 +7,32 @@ import numpy as np
 import pytest
 from test_native import DTYPES, call, guarded, lanes, numbers, operands_of, reference, same
 
-from nnmath_core._ext import _vector
+from nnmath_core._ext import _cpu, _vector
 from nnmath_core._ext._native import Code
 from nnmath_core.program import loops
 from nnmath_core.program.native import Operation, available, joined
 from nnmath_core.program.native.compositions import COMPOSITIONS
-from nnmath_core.program.native.generate import generate
+from nnmath_core.program.native.generate import ASSEMBLERS, generate
 from nnmath_core.program.native.recipes import DIRECT, FUSED, MASKED, MASKS, RECIPES
 from nnmath_core.program.native.run import Arg, Instruction, Run, expanded
 
-pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX-512")
+pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX2")
 
-# Not those that see the sign and the bits of a NaN, which are whatever an operation makes of them.
-SHORT = sorted({*RECIPES, *DIRECT} - {"hot", "scalef", "scalef_from", "copysign", "head"})
+# Not those that see the sign and the bits of a NaN, which are whatever an operation makes of them, nor those that are
+# right for some operands alone.
+SHORT = sorted(
+    {*RECIPES, *DIRECT}
+    - {
+        "hot",
+        "half_power",
+        "scalef_from",
+        "exponent",
+        "significand",
+        "log_ends",
+        "copysign",
+        "head",
+    }
+)
 NUMBERS = [0.5, -1.25, 3.0, 0.0, -0.0, 1.0, 1e-3]
 
 
@@ -185,21 +198,26 @@ def long_run(dtype, width):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_registers_decide_how_many_vectors_go_at_a_time(dtype):
-    """Four, two, one; where not even one vector's values find room, there is no loop."""
+    """Four, two, one; where one vector's values find no room, some wait on the stack, or there is no loop."""
     n = 9 * lanes(dtype) + 3
     x = np.random.default_rng(0).standard_normal(n).astype(dtype)
-    lengths = []
-    for width in (5, 12, 28):
+    asm = ASSEMBLERS[_cpu.selected()](double=dtype is np.float64)
+    literals = asm.width if asm.spills else asm.size
+    sizes = []
+    for fraction in (0.16, 0.38, 0.88, 1.25, 4.0):
+        width = int(fraction * len(asm.vectors))
         out = np.zeros(n, dtype)
         made = generate(long_run(dtype, width))
-        lengths.append(len(made) / width)
+        if fraction > 1 and not asm.spills:
+            assert made is None
+            continue
+        sizes.append((len(made) - literals * width) / width)
         call(Code(made), [x, out], n)
         want = x * dtype(2)
         for k in range(1, width):
             want = want + x * dtype(k + 2)
         same(out, want)
-    assert lengths[0] > lengths[1] > lengths[2]
-    assert generate(long_run(dtype, 40)) is None
+    assert sizes[0] > sizes[1] > sizes[2]
 
 
 class Place:
@@ -265,7 +283,8 @@ def test_what_is_too_long_is_split(dtype):
         execute(plain, n)
         given, got = operations()
         made = joined(given, Places())
-        assert 1 < len(made) < len(given) / 3
+        whole = inputs == 1 and ASSEMBLERS[_cpu.selected()].spills
+        assert len(made) == 1 if whole else 1 < len(made) < len(given) / 3
         assert all(op.code is not None for op in made)
         assert all(len(op.args) <= 64 for op in made)
         execute(made, n)

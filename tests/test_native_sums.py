@@ -11,7 +11,7 @@ from nnmath_core._ext import _vector
 from nnmath_core.program.native import available
 from nnmath_core.program.native.run import Arg, Instruction, Run
 
-pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX-512")
+pytestmark = pytest.mark.skipif(not available(), reason="generated loops need AVX2")
 
 TERMS = {
     "sum": lambda x, y: x,

@@ -1,15 +1,20 @@
-"""Machine code of x86-64 with AVX-512: the few instructions that generated loops are made of.
+"""Machine code of x86-64: what both kinds of generated loops share, AVX-512 (avx512.py) and AVX2 (avx2.py).
 
 An instruction is encoded as the manual says (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2,
-2.7 for EVEX, 2.3 for VEX). Vector registers are 0 to 31, masks 1 to 7, general ones 0 to 15 in the hardware's order.
+2.7 for EVEX, 2.3 for VEX). Registers are numbered in the hardware's order. Both kinds have the same methods for
+vectors, each of which is one instruction or a few; what needs a register for a moment takes one that is free.
 """
 
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
-__all__ = ["SAVED", "Assembler", "Literal", "Memory"]
+__all__ = ["SAVED", "Assembler", "Literal", "Memory", "NoRegisterError", "Operand"]
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 SAVED = (RBX, RBP, 12, 13, 14, 15)
@@ -44,8 +49,34 @@ class Literal:
     lanes: bool = False
 
 
-class Assembler:
-    """Bytes of one function, jumps and literals resolved at the end; ``double``: lanes are float64."""
+Operand = int | Memory | Literal
+"""A register, an operand in memory, or a literal."""
+
+
+class NoRegisterError(Exception):
+    """More values are needed at once than there are registers."""
+
+
+class Assembler(ABC):
+    """Bytes of one function, jumps and literals resolved at the end; ``double``: lanes are float64.
+
+    Attributes
+    ----------
+    vectors, masks : list of int
+        Registers that are free. One list where masks are vectors.
+    tail : int
+        The mask of the lanes that are left in the last vector of a row.
+    spill : callable
+        Empties a register, when none is free.
+    """
+
+    width: ClassVar[int]
+    """Bytes of a vector."""
+    spills: ClassVar[bool]
+    """Whether values may wait on the stack: where registers are few."""
+    vectors: list[int]
+    masks: list[int]
+    tail: int
 
     def __init__(self, *, double: bool) -> None:
         self.double = double
@@ -53,9 +84,13 @@ class Assembler:
         self._labels: dict[str, int] = {}
         self._jumps: list[tuple[int, str]] = []
         self._literals: dict[Literal, list[int]] = {}
+        self.spill = self._none
+
+    def _none(self) -> int:
+        raise NoRegisterError
 
     # ------------------------------------------------------------------------------------------ encodings
-    def _operand(self, reg: int, rm: int | Memory | Literal) -> bytes:
+    def _operand(self, reg: int, rm: Operand) -> bytes:
         """ModRM, SIB and offset; a literal's offset is filled in at the end."""
         low = (reg & 7) << 3
         if isinstance(rm, int):
@@ -69,7 +104,7 @@ class Assembler:
         sib = rm.scale.bit_length() - 1 << 6 | (index & 7) << 3 | (rm.base & 7)
         return bytes([0x80 | low | 4, sib]) + offset
 
-    def _extension(self, rm: int | Memory | Literal) -> tuple[int, int]:
+    def _extension(self, rm: Operand) -> tuple[int, int]:
         """The bits that extend index (or the vector operand) and base."""
         if isinstance(rm, int):
             return rm >> 4 & 1, rm >> 3 & 1
@@ -77,32 +112,28 @@ class Assembler:
             return 0, 0
         return (0 if rm.index is None else rm.index >> 3), rm.base >> 3
 
-    def evex(
+    def vex(
         self,
         opcode: int,
         reg: int,
         vector: int,
-        rm: int | Memory | Literal,
+        rm: Operand,
         *,
         table: int = 1,
         prefix: int = 0,
         wide: bool = False,
-        mask: int = 0,
-        zero: bool = False,
-        length: int = 2,
+        length: int = 0,
         immediate: int | None = None,
-        spread: bool | None = None,
     ) -> None:
-        """One instruction of AVX-512; ``table`` 1, 2, 3: 0F, 0F38, 0F3A; ``prefix`` 0 to 3: none, 66, F3, F2.
+        """One instruction; ``table`` 1, 2, 3: 0F, 0F38, 0F3A; ``prefix`` 0 to 3: none, 66, F3, F2."""
+        x, b = self._extension(rm) if not isinstance(rm, int) else (0, rm >> 3)
+        p0 = (~reg >> 3 & 1) << 7 | (1 - x) << 6 | (1 - b) << 5 | table
+        p1 = wide << 7 | (~vector & 15) << 3 | length << 2 | prefix
+        self.code += bytes([0xC4, p0, p1, opcode])
+        self._end(reg, rm, immediate)
 
-        ``spread``: the operand in memory is one entry for all lanes, as literals are.
-        """
-        x, b = self._extension(rm)
-        spread = (isinstance(rm, Literal) and not rm.lanes) if spread is None else spread
-        p0 = (~reg >> 3 & 1) << 7 | (1 - x) << 6 | (1 - b) << 5 | (~reg >> 4 & 1) << 4 | table
-        p1 = wide << 7 | (~vector & 15) << 3 | 4 | prefix
-        p2 = zero << 7 | length << 5 | spread << 4 | (~vector >> 4 & 1) << 3 | mask
-        self.code += bytes([0x62, p0, p1, p2, opcode])
+    def _end(self, reg: int, rm: Operand, immediate: int | None) -> None:
+        """Operands and immediate byte of an instruction."""
         self.code += self._operand(reg, rm)
         if isinstance(rm, Literal):
             self._literals.setdefault(rm, []).append(len(self.code) - 4)
@@ -111,15 +142,6 @@ class Assembler:
             self.code[-4:] = struct.pack("<i", behind)
         if immediate is not None:
             self.code.append(immediate)
-
-    def vex(
-        self, opcode: int, reg: int, vector: int, rm: int, *, length: int = 0, prefix: int = 0, table: int = 1,
-        wide: bool = False,
-    ) -> None:  # fmt: skip
-        """One instruction on masks, or on bits of general registers."""
-        p0 = (~reg >> 3 & 1) << 7 | 1 << 6 | (~rm >> 3 & 1) << 5 | table
-        p1 = wide << 7 | (~vector & 15) << 3 | length << 2 | prefix
-        self.code += bytes([0xC4, p0, p1, opcode, 0xC0 | (reg & 7) << 3 | (rm & 7)])
 
     def plain(
         self, opcode: int, reg: int, rm: int | Memory, *, wide: bool = True, escape: bytes = b""
@@ -157,68 +179,185 @@ class Assembler:
         """Take a register from the stack."""
         self.code += bytes([0x41] if register > 7 else []) + bytes([0x58 | register & 7])
 
-    # ------------------------------------------------------------------------------------------ vectors
-    @property
-    def lanes(self) -> int:
-        """Entries of a vector."""
-        return 8 if self.double else 16
+    # ------------------------------------------------------------------------------------------ registers
+    def vector(self) -> int:
+        """Take a vector register."""
+        return self.vectors.pop() if self.vectors else self.spill()
 
+    def mask(self) -> int:
+        """Take a register for a mask."""
+        if self.masks is self.vectors:
+            return self.vector()
+        if not self.masks:
+            raise NoRegisterError
+        return self.masks.pop()
+
+    def free(self, register: int) -> None:
+        """Give a vector register back."""
+        self.vectors.append(register)
+
+    @contextmanager
+    def local(self) -> Iterator[None]:
+        """Registers that are taken inside are free again behind it."""
+        vectors, masks = list(self.vectors), list(self.masks)
+        yield
+        self.vectors[:] = vectors
+        self.masks[:] = masks
+
+    # ------------------------------------------------------------------------------------------ vectors
     @property
     def size(self) -> int:
         """Bytes of an entry."""
         return 8 if self.double else 4
 
-    def real(
-        self, opcode: int, out: int, a: int, b: int | Memory | Literal, *, mask: int = 0, zero: bool = False
+    @property
+    def lanes(self) -> int:
+        """Entries of a vector."""
+        return self.width // self.size
+
+    @abstractmethod
+    def packed(
+        self, opcode: int, out: int, a: int, b: Operand, *, table: int = 1, prefix: int = 0, wide: bool = False,
+        length: int = -1, immediate: int | None = None,
     ) -> None:  # fmt: skip
+        """One instruction that is the same in both kinds; ``length`` 0: one number, or 16 bytes; -1: a vector."""
+
+    def real(self, opcode: int, out: int, a: int, b: Operand) -> None:
         """An operation of table 1 on two vectors of reals: 58 add, 59 multiply, 5C subtract, 5E divide, ..."""
-        self.evex(
-            opcode, out, a, b, prefix=int(self.double), wide=self.double, mask=mask, zero=zero
-        )
+        self.packed(opcode, out, a, b, prefix=int(self.double), wide=self.double)
 
-    def fused(self, opcode: int, out: int, a: int, b: int | Memory | Literal) -> None:
-        """A fused multiplication and addition, or another operation of table 2."""
-        self.evex(opcode, out, a, b, table=2, prefix=1, wide=self.double)
-
-    def move(self, out: int, a: int, *, mask: int = 0) -> None:
-        """Copy a register, or the lanes of a mask."""
-        self.evex(0x28, out, 0, a, prefix=int(self.double), wide=self.double, mask=mask)
-
-    def load(self, out: int, at: Memory, *, mask: int = 0) -> None:
-        """Load a vector; lanes without their mask are 0."""
-        self.evex(
-            0x10, out, 0, at, prefix=int(self.double), wide=self.double, mask=mask, zero=mask > 0
-        )
-
-    def store(self, at: Memory, a: int, *, mask: int = 0) -> None:
-        """Store a vector, or the lanes of a mask."""
-        self.evex(0x11, a, 0, at, prefix=int(self.double), wide=self.double, mask=mask)
+    def fused(self, opcode: int, out: int, a: int, b: Operand) -> None:
+        """A fused multiplication and addition."""
+        self.packed(opcode, out, a, b, table=2, prefix=1, wide=self.double)
 
     def stream(self, at: Memory, a: int) -> None:
-        """Store a vector past the caches, at a multiple of 64 bytes."""
-        self.evex(0x2B, a, 0, at, prefix=int(self.double), wide=self.double)
-
-    def broadcast(self, out: int, at: Memory | Literal) -> None:
-        """Load one entry into all lanes."""
-        self.evex(0x18 + self.double, out, 0, at, table=2, prefix=1, wide=self.double, spread=False)
-
-    def compare(
-        self, out: int, a: int, b: int | Memory | Literal, predicate: int, *, mask: int = 0
-    ) -> None:
-        """Compare lanes into a mask register."""
-        self.evex(
-            0xC2, out, a, b, prefix=int(self.double), wide=self.double, mask=mask, immediate=predicate
-        )  # fmt: skip
-
-    def blend(self, out: int, mask: int, no: int, yes: int | Memory | Literal) -> None:
-        """Lanes of ``yes`` where the mask is set, of ``no`` elsewhere."""
-        self.evex(0x65, out, no, yes, table=2, prefix=1, wide=self.double, mask=mask)
+        """Store a vector past the caches, at a multiple of its bytes."""
+        self.packed(0x2B, a, 0, at, prefix=int(self.double), wide=self.double)
 
     def round(self, out: int, a: int, mode: int) -> None:
         """Round to an integer: mode 0 to even, 1 down, 2 up, 3 towards zero; no exceptions are noted."""
-        self.evex(
+        self.packed(
             0x09 if self.double else 0x08, out, 0, a, table=3, prefix=1, wide=self.double, immediate=8 | mode
         )  # fmt: skip
+
+    @abstractmethod
+    def move(self, out: int, a: int, *, mask: int | None = None) -> None:
+        """Copy a register, or the lanes of a mask."""
+
+    @abstractmethod
+    def keep(self, out: int, mask: int, a: int) -> None:
+        """The lanes of a mask, 0 elsewhere."""
+
+    @abstractmethod
+    def load(self, out: int, at: Memory, *, tail: bool = False) -> None:
+        """Load a vector, or the lanes that are left and 0 in the others."""
+
+    @abstractmethod
+    def store(self, at: Memory, a: int, *, tail: bool = False) -> None:
+        """Store a vector, or the lanes that are left."""
+
+    @abstractmethod
+    def broadcast(self, out: int, at: Memory | Literal) -> None:
+        """Load one entry into all lanes."""
+
+    @abstractmethod
+    def spread(self, out: int, general: int) -> None:
+        """An integer of a general register in all lanes."""
+
+    @abstractmethod
+    def half_power(self, out: int, n: int) -> None:
+        """2^(n-1), where that is a normal number; n is an integer."""
+
+    @abstractmethod
+    def scale(self, out: int, a: int, n: int, mask: int) -> None:
+        """Write a 2^n, rounded once, and 0 without the mask.
+
+        n is an integer, at most 190 (1600) in size, the size of a at most 2^25, or infinite or NaN; for positive n at
+        least 2^-25, or 0.
+        """
+
+    @abstractmethod
+    def exponent(self, out: int, a: int) -> None:
+        """The exponent of a positive number as a number, of subnormal numbers too."""
+
+    @abstractmethod
+    def significand(self, out: int, a: int) -> None:
+        """The a 2^-exponent with 1 <= value < 2, of a positive number."""
+
+    @abstractmethod
+    def log_ends(self, out: int, y: int, x: int) -> None:
+        """What a logarithm y of x is at 0, infinity, negative numbers and NaN."""
+
+    # ------------------------------------------------------------------------------------------ reductions
+    halvings: ClassVar[tuple[int, ...]]
+    """What ``half`` is called with, one after the other, until 16 bytes are left."""
+
+    @abstractmethod
+    def half(self, out: int, x: int, length: int) -> None:
+        """The upper half of a vector of 64 bytes (``length`` 1) or 32 (0)."""
+
+    def widen(self, out: int, x: int) -> None:
+        """The lower half of the lanes of float32 as float64."""
+        self.packed(0x5A, out, 0, x)
+
+    @abstractmethod
+    def accumulate(self, opcode: int, acc: int, x: int, mask: int) -> None:
+        """Add to the lanes of a mask, or find their extremes."""
+
+    @abstractmethod
+    def add_one(self, out: int, a: int, mask: int) -> None:
+        """Add one number (float64) where the lowest lane of a mask is set; ``a`` is lost."""
+
+    # ------------------------------------------------------------------------------------------ masks
+    @abstractmethod
+    def compare(
+        self, out: int, a: int, b: Operand, predicate: int, *, mask: int | None = None
+    ) -> None:
+        """Compare lanes into a mask; those outside of another mask are not set."""
+
+    @abstractmethod
+    def same(self, out: int, a: int, b: Operand) -> None:
+        """Compare integers for equality into a mask."""
+
+    @abstractmethod
+    def blend(self, out: int, mask: int, no: int, yes: Operand) -> None:
+        """Lanes of ``yes`` where the mask is set, of ``no`` elsewhere."""
+
+    @abstractmethod
+    def logical(self, name: str, out: int, a: int, b: int) -> None:
+        """An operation on masks: "and", "or", "xor", "and not" (b without a)."""
+
+    @abstractmethod
+    def logical_not(self, out: int, a: int) -> None:
+        """The lanes that a mask has not."""
+
+    @abstractmethod
+    def from_general(self, out: int, general: int) -> None:
+        """A mask from a general register that is 0 or -1."""
+
+    @abstractmethod
+    def to_general(self, general: int, a: int) -> None:
+        """The lanes of a mask as bits."""
+
+    @abstractmethod
+    def load_bools(self, out: int, at: Memory, *, tail: bool) -> None:
+        """A mask from bytes that are 0 or not."""
+
+    @abstractmethod
+    def store_bools(self, at: Memory, a: int, *, tail: bool) -> None:
+        """A mask as bytes, 0 or 1."""
+
+    @abstractmethod
+    def begin_tail(self) -> None:
+        """Take the register of ``tail``, if it has none of its own."""
+
+    @abstractmethod
+    def end_tail(self) -> None:
+        """Give it back."""
+
+    @abstractmethod
+    def set_tail(self) -> None:
+        """Set ``tail`` to so many lanes as RDX says, all where those are more; RCX and RDX are free then."""
 
     # ------------------------------------------------------------------------------------------ the end
     def label(self, name: str) -> None:
@@ -242,5 +381,5 @@ class Assembler:
                 self.code[place : place + 4] = struct.pack(
                     "<i", len(self.code) - place - 4 - behind
                 )
-            self.code += literal.bits.to_bytes(64 if literal.lanes else self.size, "little")
+            self.code += literal.bits.to_bytes(self.width if literal.lanes else self.size, "little")
         return bytes(self.code)

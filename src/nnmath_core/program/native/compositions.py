@@ -124,7 +124,7 @@ def _half_expm1(c: Composer, x: Value) -> Operand:
     lost = c("subtract", c("subtract", head, r), tail)
     r2 = c("multiply", r, r)
     e = c("fma", r2, _tail(c, r, r2), c("fma", lost, r, lost))
-    half = c("scalef", 0.5, n)
+    half = c("half_power", n)
     large, small = c("subtract", half, 0.5), c("multiply", half, r)
     total = c("add", large, small)
     return c("add", total, c("fma", half, e, c("subtract", small, c("subtract", total, large))))

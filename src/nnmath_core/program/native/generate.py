@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 
+from nnmath_core._ext import _cpu
 from nnmath_core.program.native.assembler import (
     IF_BELOW,
     IF_EQUAL,
@@ -34,7 +35,10 @@ from nnmath_core.program.native.assembler import (
     Assembler,
     Literal,
     Memory,
+    NoRegisterError,
 )
+from nnmath_core.program.native.avx2 import Avx2
+from nnmath_core.program.native.avx512 import Avx512
 from nnmath_core.program.native.recipes import (
     AND,
     DIRECT,
@@ -52,19 +56,20 @@ from nnmath_core.program.native.run import Instruction, Run, elsewhere, expanded
 __all__ = ["generate"]
 
 
-def generate(run: Run) -> bytes | None:
-    """The machine code of a run, None where it needs more registers than there are."""
+ASSEMBLERS: dict[str, type[Assembler]] = {"v3": Avx2, "v4": Avx512}
+"""By the instruction set of the kernels."""
+
+
+def generate(run: Run, isa: str = "") -> bytes | None:
+    """The machine code of a run, None where it needs more registers than there are; ``isa``: default, the kernels'."""
     run = expanded(run)
     for unroll in (4, 2, 1):
+        asm = ASSEMBLERS[isa or _cpu.selected()](double=run.double)
         try:
-            return _Function(run, unroll).finished()
-        except _NoRegisterError:
+            return _Function(run, unroll, asm).finished()
+        except NoRegisterError:
             continue
     return None
-
-
-class _NoRegisterError(Exception):
-    pass
 
 
 _POINTERS = (
@@ -74,32 +79,41 @@ _POINTERS = (
     11,
     *SAVED,
 )  # registers of places; RCX and RDX are for what is needed at once
-_TAIL = 7  # the mask register of the last vector
 NEAR = 16384
 """Bytes ahead up to which the first cache is asked, too."""
 
 
+_Key = tuple[int, str, int]
+"""Of a value or an arg: copy of the body, what, number."""
+
+
 class _Program:
-    """Instructions, of which the body is made; where each value is read last; whether it is a mask."""
+    """Instructions, of which the body is made; where each value is read; whether it is a mask."""
 
     def __init__(self, instructions: tuple[Instruction, ...]) -> None:
         self.instructions = instructions
         self.is_mask = [step.name in MASKS for step in instructions]
-        self.last: dict[tuple[str, int], int] = {}
+        self.reads: dict[tuple[str, int], list[int]] = {}
         for i, step in enumerate(instructions):
             for what, k in step.reads:
                 if what != "number":
-                    self.last[what, int(k)] = i
+                    self.reads.setdefault((what, int(k)), []).append(i)
 
 
 class _Function:
-    def __init__(self, run: Run, unroll: int) -> None:
+    def __init__(self, run: Run, unroll: int, asm: Assembler) -> None:
         self.run = run
         self.unroll = unroll
-        self.asm = Assembler(double=run.double)
-        self.vectors = list(range(32))
-        self.masks = list(range(1, 7))
-        self.places: dict[tuple[int, str, int], int] = {}  # (copy, what, number): register
+        self.asm = asm
+        self.vectors, self.masks = asm.vectors, asm.masks
+        self.vector, self.mask, self.free = asm.vector, asm.mask, asm.free
+        self.places: dict[_Key, int] = {}  # registers
+        self.slots: dict[_Key, int] = {}  # places on the stack
+        self._empty: list[int] = []
+        self._frame = 0
+        self._now = -1  # the instruction that is written, and what it reads
+        self._needed: set[_Key] = set()
+        asm.spill = self._spill
         self.here = self.whole = _Program(run.instructions)
         self.pointers: dict[int, int] = {}
         self.fixed: dict[int, int] = {}  # registers of spread args
@@ -115,20 +129,6 @@ class _Function:
         other = elsewhere(run.instructions) if len(labels) == 1 else None
         self.elsewhere = None if other is None else _Program(self.accumulators.shared(other))
 
-    # ------------------------------------------------------------------------------------------ registers
-    def vector(self) -> int:
-        if not self.vectors:
-            raise _NoRegisterError
-        return self.vectors.pop()
-
-    def mask(self) -> int:
-        if not self.masks:
-            raise _NoRegisterError
-        return self.masks.pop()
-
-    def free(self, register: int) -> None:
-        self.vectors.append(register)
-
     # ------------------------------------------------------------------------------------------ the whole
     def finished(self) -> bytes:
         asm, run = self.asm, self.run
@@ -137,7 +137,7 @@ class _Function:
         for step in run.instructions:
             if step.name == "hot" and step.reads not in self.labels:
                 if not pointers:
-                    raise _NoRegisterError
+                    raise NoRegisterError
                 self.labels[step.reads] = pointers.pop()
         self.accumulators.count(pointers)
         self.pointers = dict(zip(streams, pointers, strict=False))
@@ -149,6 +149,9 @@ class _Function:
         saved = [r for r in taken if r in SAVED]
         for r in saved:
             asm.push(r)
+        if asm.spills:
+            asm.general_number("sub", RSP, 0)
+            frame = len(asm.code)
         asm.general("mov", RAX, Memory(RSI, offset=8))
         asm.push(RAX)  # the rows that are left
         asm.push(RCX)  # the steps from one to the next
@@ -170,7 +173,9 @@ class _Function:
             asm.plain(0x01, RCX, Memory(RDI, offset=8 * k))  # add to memory
         asm.jump("row")
         asm.label("end of rows")
-        asm.general_number("add", RSP, 16)
+        asm.general_number("add", RSP, 16 + self._frame)
+        if asm.spills:
+            asm.code[frame - 4 : frame] = struct.pack("<i", self._frame)
         asm.code += b"\xc5\xf8\x77"  # vzeroupper
         for r in reversed(saved):
             asm.pop(r)
@@ -203,7 +208,7 @@ class _Function:
                 asm.low_byte(RDX, Memory(RDX))
                 asm.plain(0xF7, 3, RDX, wide=False)  # neg: carry where it is not 0
                 asm.general("sbb", RDX, RDX, wide=False)
-                asm.vex(0x92, self.fixed[k], 0, RDX)
+                asm.from_general(self.fixed[k], RDX)
             else:
                 self.fixed[k] = self.vector()
                 asm.broadcast(self.fixed[k], Memory(RDX))
@@ -224,7 +229,7 @@ class _Function:
             asm.real(AND, size, self.fixed[k], self.bits(~self.sign))
             asm.compare(k1, size, self.number(far), LESS)
             asm.compare(k1, size, self.number(1 / far), GREATER, mask=k1)
-            asm.vex(0x93, RDX, 0, k1)  # kmovw
+            asm.to_general(RDX, k1)
             asm.general_number("test", RDX, 1, wide=False)
             asm.jump("slow", IF_EQUAL)
             self.free(size)
@@ -290,48 +295,69 @@ class _Function:
         asm = self.asm
         asm.general("cmp", RAX, RSI)
         asm.jump(f"{name} end", IF_NOT_LESS)
+        asm.begin_tail()
         asm.label(name)
         asm.general("mov", RDX, RSI)
         asm.general("sub", RDX, RAX)
-        # where more than a vector is left, all lanes: bzhi sees a byte of the number
-        asm.general_number("cmp", RDX, 32)
-        asm.jump(f"{name} few", IF_LESS)
-        asm.general_number("mov", RDX, 32)
-        asm.label(f"{name} few")
-        asm.general_number("mov", RCX, -1)
-        asm.vex(0xF5, RCX, RDX, RCX, table=2, wide=True)  # bzhi
-        asm.vex(0x92, _TAIL, 0, RCX)
-        if asm.lanes == 8:  # bytes of bools are as many as lanes
-            asm.low_byte(RCX, RCX)
-            asm.vex(0x92, _TAIL, 0, RCX)
+        asm.set_tail()
         self._body(self.whole, masked=True)
         asm.general_number("add", RAX, asm.lanes)
         asm.general("cmp", RAX, RSI)
         asm.jump(name, IF_LESS)
+        asm.end_tail()
         asm.label(f"{name} end")
 
     def _body(self, program: _Program, *, masked: bool) -> None:
         """All instructions, for each of the vectors."""
         self.masked, self.here = masked, program
         copies = 1 if masked else self.unroll
-        vectors, masks = list(self.vectors), list(self.masks)
-        self.places = {}
+        self.places, self.slots, self._empty = {}, {}, []
         if not masked:
             self._ask_ahead()
-        for i, step in enumerate(program.instructions):
-            if step.into >= 0:
-                self._temporary = []
-                self.accumulators.add(self, step, copies)
+        with self.asm.local():
+            for i, step in enumerate(program.instructions):
+                self._now = i
+                self._needed = {
+                    (u, what, int(k))
+                    for u in range(copies)
+                    for what, k in step.reads
+                    if what != "number"
+                }
+                if step.into >= 0:
+                    self._temporary = []
+                    self.accumulators.add(self, step, copies)
+                    for u in range(copies):
+                        self._release(i, step, u)
+                    self.vectors += self._temporary
+                    continue
                 for u in range(copies):
-                    self._release(i, step, u)
-                self.vectors += self._temporary
-                continue
-            for u in range(copies):
-                self._instruction(i, step, u)
-            if self.shared:
-                self.vectors += self.shared.values()
-                self.shared.clear()
-        self.vectors, self.masks = vectors, masks
+                    self._instruction(i, step, u)
+                if self.shared:
+                    self.vectors += self.shared.values()
+                    self.shared.clear()
+        self._now = -1
+
+    def _spill(self) -> int:
+        """The register of what is read last of all that this instruction does not read; it waits on the stack."""
+        if not self.asm.spills or self._now < 0 or (self.unroll > 1 and not self.masked):
+            raise NoRegisterError
+        waiting = [key for key in self.places if key not in self._needed]
+        if not waiting:
+            raise NoRegisterError
+        key = max(
+            waiting, key=lambda key: next(i for i in self.here.reads[key[1:]] if i > self._now)
+        )
+        r = self.places.pop(key)
+        if key not in self.slots:
+            if not self._empty:
+                self._empty.append(self._frame)
+                self._frame += self.asm.width
+            self.slots[key] = self._empty.pop()
+            self.asm.store(self._on_stack(key), r)
+        return r
+
+    def _on_stack(self, key: _Key) -> Memory:
+        return Memory(RSP, offset=16 + self.slots[key])
 
     def _ask_ahead(self) -> None:
         """Ask for what later vectors read and write: the hardware does so by itself within a page alone."""
@@ -358,11 +384,10 @@ class _Function:
         """In all lanes, which column of this step is the label's."""
         key = label, column
         if key not in self.shared:
-            double = self.run.double
             self.shared[key] = self.vector()
             self.asm.general("mov", RCX, self.labels[key])
             self.asm.general("sub", RCX, RAX)
-            self.asm.evex(0x7C, self.shared[key], 0, RCX, table=2, prefix=1, wide=double)
+            self.asm.spread(self.shared[key], RCX)
         return self.shared[key]
 
     def columns(self, u: int) -> Literal:
@@ -384,8 +409,8 @@ class _Function:
         size = 1 if self.run.args[k].mask else self.asm.size
         return Memory(self._pointer(k), RAX, size, u * self.asm.lanes * size)
 
-    def operand(self, u: int, x: Operand, *, register: bool = True) -> int | Literal:
-        """The register of an operand; a number may stay where it is."""
+    def operand(self, u: int, x: Operand, *, register: bool = True) -> int | Memory | Literal:
+        """The register of an operand; a number, or what is on the stack, may stay where it is."""
         what, k = x
         if what == "number":
             if not register:
@@ -397,39 +422,36 @@ class _Function:
         key = (u, what, int(k))
         if key in self.places:
             return self.places[key]
+        if key in self.slots:
+            at = self._on_stack(key)
+            if not register:
+                return at
+            r = self.places[key] = self.vector()
+            self.asm.load(r, at)
+            return r
         if int(k) in self.fixed and what == "arg":
             return self.fixed[int(k)]
         assert what == "arg"
         k = int(k)
-        at, mask = self._at(k, u), _TAIL if self.masked else 0
+        at = self._at(k, u)
         if self.run.args[k].mask:
-            r, wide = self.vector(), self.mask()
-            # bytes to lanes, and which are not 0
-            self.asm.evex(
-                0x32 if self.run.double else 0x31,
-                r,
-                0,
-                at,
-                table=2,
-                prefix=1,
-                mask=mask,
-                zero=mask > 0,
-            )
-            self.asm.evex(0x27, wide, r, r, table=2, prefix=1, wide=self.run.double)
-            self.free(r)
-            self.places[key] = wide
-            return wide
-        r = self.vector()
-        self.asm.load(r, at, mask=mask)
+            r = self.mask()
+            self.asm.load_bools(r, at, tail=self.masked)
+        else:
+            r = self.vector()
+            self.asm.load(r, at, tail=self.masked)
         self.places[key] = r
         return r
 
     def _release(self, i: int, step: Instruction, u: int) -> None:
         """Free what is not read after an instruction."""
         for what, k in dict.fromkeys(step.reads):
-            if what == "number" or self.here.last[what, int(k)] != i:
+            if what == "number" or not self._ends(i, (what, k)):
                 continue
-            r = self.places.pop((u, what, int(k)), None)
+            key = u, what, int(k)
+            if key in self.slots:
+                self._empty.append(self.slots.pop(key))
+            r = self.places.pop(key, None)
             if r is not None:
                 mask = self.run.args[int(k)].mask if what == "arg" else self.here.is_mask[int(k)]
                 (self.masks if mask else self.vectors).append(r)
@@ -451,17 +473,23 @@ class _Function:
         self.vectors += self._temporary
         for k in step.stores:
             self._store(k, u, out)
-        if ("value", i) in self.here.last:
+        if ("value", i) in self.here.reads:
             self.places[u, "value", i] = out
         else:
             (self.masks if self.here.is_mask[i] else self.vectors).append(out)
+
+    def _ends(self, i: int, x: Operand) -> bool:
+        """Whether an operand is not read after an instruction."""
+        return x[0] == "number" or self.here.reads[x[0], int(x[1])][-1] == i
 
     def _fused(self, i: int, step: Instruction, u: int) -> int:
         """Write a b + c, in the register of the operand that ends here, or in a copy."""
         adds, multiplies = FUSED[step.name]
         a, b, c = step.reads
-        last: int | Literal
+        last: int | Memory | Literal
         if c[0] == "number":
+            if self._ends(i, b) and not self._ends(i, a):
+                a, b = b, a
             kept, first, last, opcode = a, self.operand(u, b), self.number(c[1]), multiplies
         else:
             kept, first, last, opcode = (
@@ -484,8 +512,9 @@ class _Function:
             # not one of those that are read below
             out = next((v for v in reversed(self.vectors) if v not in (first, last)), -1)
             if out < 0:
-                raise _NoRegisterError
-            self.vectors.remove(out)
+                out = self._spill()
+            else:
+                self.vectors.remove(out)
             self.asm.move(out, r)
         if opcode == multiplies and b == kept:
             first = out  # a square
@@ -494,17 +523,9 @@ class _Function:
 
     def _store(self, k: int, u: int, r: int) -> None:
         asm, at = self.asm, self._at(k, u)
-        mask = _TAIL if self.masked else 0
         if self.run.args[k].mask:
-            ones = self.vector()
-            asm.broadcast(ones, self.bits(0x0101010101010101))
-            asm.evex(0x6F, ones, 0, ones, prefix=3, mask=r, zero=True, length=0)
-            if self.run.double and not mask:
-                asm.evex(0xD6, ones, 0, at, prefix=1, wide=True, length=0)  # vmovq: eight bytes
-            else:
-                asm.evex(0x7F, ones, 0, at, prefix=3, mask=mask, length=0)
-            self.free(ones)
+            asm.store_bools(at, r, tail=self.masked)
         elif self.past and self.run.args[k].past:
             asm.stream(at, r)
         else:
-            asm.store(at, r, mask=mask)
+            asm.store(at, r, tail=self.masked)

@@ -1,7 +1,7 @@
 """Runs of a micro-program's operations, each made one generated loop.
 
 Operations that follow each other and that the generator knows become one, which loads each operand once and keeps in
-registers what nothing else reads. What it does not know stays as it is, between them. On processors without AVX-512,
+registers what nothing else reads. What it does not know stays as it is, between them. On processors without AVX2,
 and where the system gives no memory that executes, operations stay as they are.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from nnmath_core._ext import _cpu
 from nnmath_core._ext._native import Code
 from nnmath_core.program.native.compositions import COMPOSITIONS
-from nnmath_core.program.native.generate import generate
+from nnmath_core.program.native.generate import ASSEMBLERS, generate
 from nnmath_core.program.native.recipes import DIRECT, MASKED, MASKS, RECIPES, REDUCTIONS, Operand
 from nnmath_core.program.native.run import Arg, Instruction, Run
 from nnmath_core.program.nodes import Loop
@@ -65,7 +65,9 @@ class Facts(Protocol):
 @functools.cache
 def available() -> bool:
     """Whether loops can be generated here."""
-    if _cpu.selected() != "v4" or sys.platform == "win32":  # where functions are called otherwise
+    if (
+        _cpu.selected() not in ASSEMBLERS or sys.platform == "win32"
+    ):  # where functions are called otherwise
         return False
     try:
         Code(b"\xc3")

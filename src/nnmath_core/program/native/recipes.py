@@ -155,9 +155,7 @@ def _relu(f: Writer, u: int, out: int, a: Operand) -> None:
 def _relu_pull(f: Writer, u: int, out: int, g: Operand, x: Operand) -> None:
     k = f.mask()
     f.asm.compare(k, f.operand(u, x), f.number(0.0), NOT_LESS_EQUAL)
-    f.asm.evex(
-        0x28, out, 0, f.operand(u, g), prefix=int(f.asm.double), wide=f.asm.double, mask=k, zero=True
-    )  # fmt: skip
+    f.asm.keep(out, k, f.operand(u, g))
     f.masks.append(k)
 
 
@@ -232,29 +230,27 @@ def _against_infinity(predicate: int) -> Recipe:
     return emit
 
 
-def _logical(opcode: int) -> Recipe:
+def _logical(name: str) -> Recipe:
     def emit(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
-        f.asm.vex(opcode, out, f.operand(u, a), f.operand(u, b), length=1)
+        f.asm.logical(name, out, f.operand(u, a), f.operand(u, b))
 
     return emit
 
 
 def _logical_not(f: Writer, u: int, out: int, a: Operand) -> None:
-    f.asm.vex(0x44, out, 0, f.operand(u, a))
+    f.asm.logical_not(out, f.operand(u, a))
 
 
-def _scalef(f: Writer, u: int, out: int, a: Operand, n: Operand) -> None:
-    """Write a 2^n, rounded once; n is an integer."""
-    f.asm.fused(0x2C, out, f.operand(u, a), f.operand(u, n))
+def _half_power(f: Writer, u: int, out: int, n: Operand) -> None:
+    """2^(n-1), a normal number."""
+    f.asm.half_power(out, f.operand(u, n))
 
 
 def _scalef_from(f: Writer, u: int, out: int, a: Operand, n: Operand, low: Operand) -> None:
     """Write a 2^n, and 0 where n is less than low: a result that vanishes would cost a hundred times as much."""
     k, exponent = f.mask(), f.operand(u, n)
     f.asm.compare(k, exponent, f.operand(u, low, register=False), NOT_LESS)
-    f.asm.evex(
-        0x2C, out, f.operand(u, a), exponent, table=2, prefix=1, wide=f.asm.double, mask=k, zero=True
-    )  # fmt: skip
+    f.asm.scale(out, f.operand(u, a), exponent, k)
     f.masks.append(k)
 
 
@@ -268,13 +264,13 @@ def _copysign(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
 
 
 def _exponent(f: Writer, u: int, out: int, a: Operand) -> None:
-    """The exponent of a as a number, of subnormal numbers too; -infinity of 0."""
-    f.asm.evex(0x42, out, 0, f.operand(u, a), table=2, prefix=1, wide=f.asm.double)
+    """The exponent of a positive number as a number, of subnormal ones too."""
+    f.asm.exponent(out, f.operand(u, a))
 
 
 def _significand(f: Writer, u: int, out: int, a: Operand) -> None:
-    """The a 2^-exponent with 1 <= |value| < 2."""
-    f.asm.evex(0x26, out, 0, f.operand(u, a), table=3, prefix=1, wide=f.asm.double, immediate=0)
+    """The a 2^-exponent with 1 <= value < 2, of a positive number."""
+    f.asm.significand(out, f.operand(u, a))
 
 
 def _head(f: Writer, u: int, out: int, a: Operand) -> None:
@@ -283,29 +279,8 @@ def _head(f: Writer, u: int, out: int, a: Operand) -> None:
 
 
 def _log_ends(f: Writer, u: int, out: int, y: Operand, x: Operand) -> None:
-    """What a logarithm y of x is at 0, infinity, negative numbers and NaN: an answer for each class, four bits each."""
-    classes = {
-        "NaN": 2,
-        "signalling NaN": 2,
-        "0": 4,
-        "1": 0,
-        "-infinity": 3,
-        "infinity": 5,
-        "negative": 3,
-        "positive": 0,
-    }
-    answers = sum(answer << 4 * k for k, answer in enumerate(classes.values()))
-    f.asm.move(out, f.operand(u, y))
-    f.asm.evex(
-        0x54,
-        out,
-        f.operand(u, x),
-        f.bits(answers),
-        table=3,
-        prefix=1,
-        wide=f.asm.double,
-        immediate=0,
-    )
+    """What a logarithm y of x is at 0, infinity, negative numbers and NaN."""
+    f.asm.log_ends(out, f.operand(u, y), f.operand(u, x))
 
 
 def _least(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
@@ -320,20 +295,12 @@ def _most(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
 
 def _hot(f: Writer, u: int, out: int, label: Operand, column: Operand) -> None:
     """Whether the column is the one of the label."""
-    f.asm.evex(
-        0x29 if f.asm.double else 0x76,
-        out,
-        f.hot(label, column),
-        f.columns(u),
-        prefix=1,
-        wide=f.asm.double,
-        table=2 if f.asm.double else 1,
-    )
+    f.asm.same(out, f.hot(label, column), f.columns(u))
 
 
 RECIPES: dict[str, Recipe] = {
     "copy": _copy,
-    "scalef": _scalef,
+    "half_power": _half_power,
     "scalef_from": _scalef_from,
     "exponent": _exponent,
     "significand": _significand,
@@ -374,9 +341,9 @@ RECIPES: dict[str, Recipe] = {
     "isnan": _isnan,
     "isinf": _against_infinity(EQUAL),
     "isfinite": _against_infinity(LESS),
-    "logical_and": _logical(0x41),
-    "logical_or": _logical(0x45),
-    "logical_xor": _logical(0x47),
+    "logical_and": _logical("and"),
+    "logical_or": _logical("or"),
+    "logical_xor": _logical("xor"),
     "logical_not": _logical_not,
 }
 MASKS = frozenset((

@@ -28,9 +28,6 @@ from nnmath_core.program.native.run import Instruction, Run
 
 __all__ = ["Accumulators"]
 
-TAIL = 7
-"""The mask register of the last vector."""
-
 
 class Accumulators:
     """Those of a run, in ``unroll`` registers each. Methods get the function that is written, ``f``."""
@@ -109,19 +106,22 @@ class Accumulators:
         """One comparison looks for a NaN in two vectors."""
         asm, k = f.asm, step.into
         found = [f.operand(u, step.reads[0]) for u in range(copies)]
-        opcode, tail = MAX if step.name == "max" else MIN, TAIL if f.masked else 0
+        opcode = MAX if step.name == "max" else MIN
         for acc, x in zip(self.registers[k], found, strict=False):
-            asm.real(opcode, acc, acc, x, mask=tail)
+            if f.masked:
+                asm.accumulate(opcode, acc, x, asm.tail)
+            else:
+                asm.real(opcode, acc, acc, x)
         good = f.mask()
         if f.masked:
-            asm.compare(good, found[0], found[0], UNORDERED, mask=tail)
-            asm.vex(0x42, self.ordered[k], good, self.ordered[k], length=1)  # kandn
+            asm.compare(good, found[0], found[0], UNORDERED, mask=asm.tail)
+            asm.logical("and not", self.ordered[k], good, self.ordered[k])
         else:
             for u in range(0, copies, 2):
                 x, y = found[u], found[min(u + 1, copies - 1)]
-                asm.compare(good, x, y, ORDERED, mask=good if u else 0)
+                asm.compare(good, x, y, ORDERED, mask=good if u else None)
             for one in self.together.get(k, (k,)):
-                asm.vex(0x41, self.ordered[one], self.ordered[one], good, length=1)  # kand
+                asm.logical("and", self.ordered[one], self.ordered[one], good)
         f.masks.append(good)
 
     def _sum(self, f: Any, step: Instruction, u: int) -> None:
@@ -129,36 +129,45 @@ class Accumulators:
         if step.into in self.counters:  # with those that are not 1
             return
         acc = self.registers[step.into][u]
-        tail = TAIL if f.masked else 0
         name = step.name
         x = f.operand(u, step.reads[0])
         if name == "sum":
-            asm.real(ADD, acc, acc, x, mask=tail)
+            self._add(f, acc, x)
         elif name == "sum_wide_squares" and not self.run.double:
             t, low = f.vector(), f.vector()
-            asm.evex(0x28, t, 0, x, mask=tail, zero=tail > 0)
-            asm.evex(0x5A, low, 0, t)
-            asm.evex(0xB8, acc, low, low, table=2, prefix=1, wide=True)
-            asm.evex(0x1B, t, 0, t, table=3, prefix=1, wide=True, immediate=1)
-            asm.evex(0x5A, t, 0, t)
-            asm.evex(0xB8, acc, t, t, table=2, prefix=1, wide=True)
+            if f.masked:
+                asm.keep(t, asm.tail, x)
+            else:
+                asm.move(t, x)
+            asm.widen(low, t)
+            asm.packed(0xB8, acc, low, low, table=2, prefix=1, wide=True)
+            asm.half(t, t, asm.halvings[0])
+            asm.widen(t, t)
+            asm.packed(0xB8, acc, t, t, table=2, prefix=1, wide=True)
             f.vectors += [t, low]
         elif name in ("sum_squares", "sum_products", "sum_wide_squares"):
             y = x if name != "sum_products" else f.operand(u, step.reads[1])
             t = f.vector()
             asm.real(MULTIPLY, t, x, y)
-            asm.real(ADD, acc, acc, t, mask=tail)
+            self._add(f, acc, t)
             f.free(t)
         else:
             chosen = f.mask()
             predicate = EQUAL if name == "sum_ones" else NOT_EQUAL
+            tail = asm.tail if f.masked else None
             asm.compare(chosen, x, f.number(1.0), predicate, mask=tail)
-            asm.real(ADD, acc, acc, x, mask=chosen)
+            asm.accumulate(ADD, acc, x, chosen)
             if step.into in self._beside:
-                asm.vex(0x93, RCX, 0, chosen)  # kmovw
+                asm.to_general(RCX, chosen)
                 asm.plain(0xB8, RCX, RCX, wide=False, escape=b"\xf3\x0f")  # popcnt
                 asm.plain(0x03, self._beside[step.into], RCX)  # add
             f.masks.append(chosen)
+
+    def _add(self, f: Any, acc: int, x: int) -> None:
+        if f.masked:
+            f.asm.accumulate(ADD, acc, x, f.asm.tail)
+        else:
+            f.asm.real(ADD, acc, acc, x)
 
     # ------------------------------------------------------------------------------------------ the end
     def close(self, f: Any) -> None:
@@ -174,7 +183,7 @@ class Accumulators:
             x, t = f.vector(), f.vector()
             asm.general("mov", RCX, RSI)
             asm.general("sub", RCX, counter)
-            asm.evex(0x2A, x, x, RCX, prefix=3, wide=True, length=0)  # a number of an integer
+            asm.packed(0x2A, x, x, RCX, prefix=3, wide=True, length=0)  # a number of an integer
             asm.general("mov", RDX, Memory(RDI, offset=8 * k))
             self._to_memory(f, x, t)
             f.vectors += [x, t]
@@ -186,7 +195,7 @@ class Accumulators:
             for width in (2, 1):
                 if len(registers) > width:
                     for a, b in zip(registers[:width], registers[width : 2 * width], strict=True):
-                        asm.evex(opcode, a, a, b, prefix=int(wide), wide=wide)
+                        asm.packed(opcode, a, a, b, prefix=int(wide), wide=wide)
             asm.general("mov", RDX, Memory(RDI, offset=8 * k))
             if opcode == ADD:
                 self._close_sum(f, first, t, wide)
@@ -197,20 +206,19 @@ class Accumulators:
     def _close_sum(self, f: Any, x: int, t: int, wide: bool) -> None:
         asm = f.asm
 
-        def double(opcode: int, out: int, a: int, b: int | Memory, length: int) -> None:
-            asm.evex(opcode, out, a, b, prefix=1, wide=True, length=length)
+        def double(opcode: int, out: int, a: int, b: int, length: int) -> None:
+            asm.packed(opcode, out, a, b, prefix=1, wide=True, length=length)
 
-        if not wide:  # sixteen floats are eight and eight doubles
-            asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
-            asm.evex(0x5A, t, 0, t)
-            asm.evex(0x5A, x, 0, x)
-            double(ADD, x, x, t, 2)
-        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)  # the upper half
-        double(ADD, x, x, t, 1)
-        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
-        double(ADD, x, x, t, 0)
+        if not wide:  # the lanes of float32 are twice as many of float64
+            asm.half(t, x, asm.halvings[0])
+            asm.widen(t, t)
+            asm.widen(x, x)
+            double(ADD, x, x, t, -1)
+        for length in asm.halvings:
+            asm.half(t, x, length)
+            double(ADD, x, x, t, length)
         double(0x15, t, x, x, 0)  # unpack the upper number
-        asm.evex(ADD, x, x, t, prefix=3, wide=True, length=0)
+        asm.packed(ADD, x, x, t, prefix=3, wide=True, length=0)
         self._to_memory(f, x, t)
 
     def _to_memory(self, f: Any, x: int, t: int) -> None:
@@ -218,42 +226,41 @@ class Accumulators:
         asm = f.asm
 
         def single(opcode: int, out: int, a: int, b: int) -> None:
-            asm.evex(opcode, out, a, b, prefix=3, wide=True, length=0)
+            asm.packed(opcode, out, a, b, prefix=3, wide=True, length=0)
 
         h, s, b = f.vector(), f.vector(), f.vector()
         finite = f.mask()
-        asm.evex(0x10, h, 0, Memory(RDX), prefix=3, wide=True, length=0)
+        asm.packed(0x10, h, 0, Memory(RDX), prefix=3, wide=True, length=0)
         single(ADD, s, h, x)
         single(SUBTRACT, b, s, h)
         single(SUBTRACT, x, x, b)
         single(SUBTRACT, b, s, b)
         single(SUBTRACT, h, h, b)
         single(ADD, x, x, h)
-        asm.evex(0x11, s, 0, Memory(RDX), prefix=3, wide=True, length=0)
+        asm.packed(0x11, s, 0, Memory(RDX), prefix=3, wide=True, length=0)
         single(SUBTRACT, t, s, s)  # 0, or NaN where the sum is not finite
-        asm.evex(0xC2, finite, t, t, prefix=3, wide=True, length=0, immediate=EQUAL)
-        asm.evex(0x10, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
-        asm.evex(ADD, h, h, x, prefix=3, wide=True, length=0, mask=finite)
-        asm.evex(0x11, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
+        asm.packed(0xC2, finite, t, t, prefix=3, wide=True, length=0, immediate=EQUAL)
+        asm.packed(0x10, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
+        asm.add_one(h, x, finite)
+        asm.packed(0x11, h, 0, Memory(RDX, offset=8), prefix=3, wide=True, length=0)
         f.vectors += [h, s, b]
         f.masks.append(finite)
 
     def _close_extreme(self, f: Any, k: int, opcode: int, x: int, t: int) -> None:
         asm = f.asm
-        asm.evex(0x1B, x, 0, t, table=3, prefix=1, wide=True, immediate=1)
-        asm.real(opcode, x, x, t)
-        asm.evex(0x19, x, 0, t, table=3, prefix=1, wide=True, length=1, immediate=1)
-        asm.real(opcode, x, x, t)
-        asm.evex(0x15, t, x, x, prefix=1, wide=True, length=0)
+        for length in asm.halvings:
+            asm.half(t, x, length)
+            asm.real(opcode, x, x, t)
+        asm.packed(0x15, t, x, x, prefix=1, wide=True, length=0)
         asm.real(opcode, x, x, t)
         if not f.run.double:
-            asm.evex(0x16, t, 0, x, prefix=2, length=0)  # the odd lanes
+            asm.packed(0x16, t, 0, x, prefix=2, length=0)  # the odd lanes
             asm.real(opcode, x, x, t)
         asm.broadcast(t, f.number(float("nan")))
-        asm.vex(0x93, RCX, 0, self.ordered[k])  # kmovw
+        asm.to_general(RCX, self.ordered[k])
         asm.general_number("cmp", RCX, (1 << asm.lanes) - 1, wide=False)
         asm.jump(f"number {k}", IF_EQUAL)
         asm.move(x, t)
         asm.label(f"number {k}")
         prefix = 3 if f.run.double else 2
-        asm.evex(0x11, x, 0, Memory(RDX), prefix=prefix, wide=f.run.double, length=0)
+        asm.packed(0x11, x, 0, Memory(RDX), prefix=prefix, wide=f.run.double, length=0)
