@@ -199,6 +199,9 @@ def columns(name, dtype):
         size = np.abs(out[0])
         far = ((size < 2.0**-25) & (out[1] > 0)) | ((size > 2.0**25) & (size < math.inf))
         out[0] = np.where(far, np.copysign(0, out[0]), out[0]).astype(dtype)
+        out[2] = (
+            info.minexp - 1 - np.abs(np.nan_to_num(out[2], posinf=30)) % 60
+        )  # less than that of a normal number
     rng = np.random.default_rng(8)
     return [rng.random(len(x)) < 0.5 if m else x for x, m in zip(out, masked, strict=True)]
 

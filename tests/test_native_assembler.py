@@ -79,7 +79,11 @@ INSTRUCTIONS = {
         8,
         "6292ed48a88cf700000000",
     ),
-    "vscalefps zmm7{k2}{z},zmm8,zmm31": (lambda a: a.scale(7, 8, 31, 2), 4, "62923dca2cff"),
+    "vscalefps zmm7{k2}{z},zmm8,zmm31": (
+        lambda a: a.evex(0x2C, 7, 8, 31, table=2, prefix=1, mask=2, zero=True),
+        4,
+        "62923dca2cff",
+    ),
     "vmovaps zmm31,zmm0": (lambda a: a.move(31, 0), 4, "62617c4828f8"),
     "vmovapd zmm0{k3},zmm31": (lambda a: a.move(0, 31, mask=3), 8, "6291fd4b28c7"),
     "vmovups zmm9,ZMMWORD PTR [r8+rax*4+0x0]": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,6 +68,8 @@ class Assembler(ABC):
         The mask of the lanes that are left in the last vector of a row.
     spill : callable
         Empties a register, when none is free.
+    later : list of callable
+        Write what lies behind the function's end: what it seldom jumps to.
     """
 
     width: ClassVar[int]
@@ -85,6 +87,7 @@ class Assembler(ABC):
         self._jumps: list[tuple[int, str]] = []
         self._literals: dict[Literal, list[int]] = {}
         self.spill = self._none
+        self.later: list[Callable[[], None]] = []
 
     def _none(self) -> int:
         raise NoRegisterError
@@ -269,11 +272,11 @@ class Assembler(ABC):
         """2^(n-1), where that is a normal number; n is an integer."""
 
     @abstractmethod
-    def scale(self, out: int, a: int, n: int, mask: int) -> None:
-        """Write a 2^n, rounded once, and 0 without the mask.
+    def scale(self, out: int, a: int, n: int, low: Operand) -> None:
+        """Write a 2^n, rounded once, and 0 where n is less than low: what vanishes would take a hundred times as long.
 
         n is an integer, at most 190 (1600) in size, the size of a at most 2^25, or infinite or NaN; for positive n at
-        least 2^-25, or 0.
+        least 2^-25, or 0; low is less than -126 (-1022).
         """
 
     @abstractmethod
@@ -372,6 +375,8 @@ class Assembler(ABC):
 
     def finished(self) -> bytes:
         """All bytes: the code, and the literals behind it."""
+        for write in self.later:
+            write()
         for place, name in self._jumps:
             self.code[place : place + 4] = struct.pack("<i", self._labels[name] - place - 4)
         self.code += bytes(-len(self.code) % 64)

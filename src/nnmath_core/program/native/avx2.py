@@ -22,7 +22,7 @@ __all__ = ["Avx2"]
 
 AND, AND_NOT, OR, XOR = 0x54, 0x55, 0x56, 0x57
 ADD, MULTIPLY, SUBTRACT = 0x58, 0x59, 0x5C
-EQUAL, LESS = 0x00, 0x11
+EQUAL, LESS, LESS_EQUAL, NOT_LESS = 0x00, 0x11, 0x12, 0x15
 _LOGICAL = {"and": AND, "and not": AND_NOT, "or": OR, "xor": XOR}
 _SCRATCH = Memory(RSP, offset=-24)
 """Below the stack, where no signal writes; with room for a register that is put on it."""
@@ -39,7 +39,7 @@ class Avx2(Assembler):
         super().__init__(double=double)
         self.vectors = self.masks = list(range(16))
         self.tail = -1
-        self._copies = 0
+        self._places = 0
 
     def packed(
         self, opcode: int, out: int, a: int, b: Operand, *, table: int = 1, prefix: int = 0, wide: bool = False,
@@ -117,21 +117,40 @@ class Avx2(Assembler):
     def half_power(self, out: int, n: int) -> None:
         self._power(out, n, self._biased(-1))
 
-    def scale(self, out: int, a: int, n: int, mask: int) -> None:
-        """By two powers of two, one of which is 2^64 (2^600) or its inverse: the second product alone is rounded."""
-        off, t, below = 600 if self.double else 64, self.vector(), self.vector()
-        self.real(
-            ADD, below, n, self._literal(0xBF800000, 0xBFF << 52)
-        )  # negative where n is below 1
-        self.broadcast(t, self._biased(-off))
-        self.blend(t, below, t, self._biased(off))
-        self._power(out, n, t)
-        self.real(AND, out, out, mask)  # a product that vanishes would cost a hundred times as much
+    def scale(self, out: int, a: int, n: int, low: Operand) -> None:
+        """By one power where all are normal; else by two, one of them 2^64 (2^600) or its inverse: the last product rounds."""
+        self._places += 1
+        other, done = f"power {self._places}", f"scaled {self._places}"
+        off, most = (600, 0x408FF0 << 40) if self.double else (64, 0x42FC0000)
+        t, below = self.vector(), self.vector()
+        self._power(out, n, self._biased(0))
         self.real(MULTIPLY, out, out, a)
-        self.broadcast(t, self._literal(0x5F800000, 0x6570 << 48))
-        self.blend(t, below, t, self._literal(0x1F800000, 0x1A70 << 48))
-        self.real(MULTIPLY, out, out, t)
-        self.real(AND, out, out, mask)  # 0, not -0
+        self.real(AND, t, n, self._literal((1 << 31) - 1, (1 << 63) - 1))
+        self.compare(t, t, Literal(most), LESS_EQUAL)  # 126, 1022
+        self.to_general(RCX, t)
+        self.general_number("cmp", RCX, (1 << self.lanes) - 1, wide=False)
+        self.jump(other, IF_NOT_EQUAL)
+        self.label(done)
+
+        def by_two() -> None:
+            self.label(other)
+            self.real(ADD, below, n, self._literal(0xBF800000, 0xBFF << 52))  # negative below 1
+            self.broadcast(t, self._biased(-off))
+            self.blend(t, below, t, self._biased(off))
+            self._power(out, n, t)
+            self.compare(
+                t, n, low, NOT_LESS
+            )  # a product that vanishes would take a hundred times as long
+            self.real(AND, out, out, t)
+            self.real(MULTIPLY, out, out, a)
+            self.broadcast(t, self._literal(0x5F800000, 0x6570 << 48))
+            self.blend(t, below, t, self._literal(0x1F800000, 0x1A70 << 48))
+            self.real(MULTIPLY, out, out, t)
+            self.compare(t, n, low, NOT_LESS)
+            self.real(AND, out, out, t)  # 0, not -0
+            self.jump(done)
+
+        self.later.append(by_two)
         self.vectors += [t, below]
 
     def _normal(self, out: int, a: int, small: int) -> None:
@@ -247,8 +266,8 @@ class Avx2(Assembler):
 
     def _few_bytes(self, at: Memory, *, load: bool) -> None:
         """Copy as many bytes as entries are left, a vector at most, to scratch memory or from it."""
-        self._copies += 1
-        few, more = f"few bytes {self._copies}", f"byte {self._copies}"
+        self._places += 1
+        few, more = f"few bytes {self._places}", f"byte {self._places}"
         byte, scratch = (
             8,
             Memory(RSP, RCX, 1, _SCRATCH.offset + 8 - 1),

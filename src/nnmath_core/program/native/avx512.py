@@ -96,8 +96,11 @@ class Avx512(Assembler):
         self.evex(0x2C, out, half, n, table=2, prefix=1, wide=self.double)
         self.free(half)
 
-    def scale(self, out: int, a: int, n: int, mask: int) -> None:
-        self.evex(0x2C, out, a, n, table=2, prefix=1, wide=self.double, mask=mask, zero=True)
+    def scale(self, out: int, a: int, n: int, low: Operand) -> None:
+        k = self.mask()
+        self.compare(k, n, low, 0x15)  # not less
+        self.evex(0x2C, out, a, n, table=2, prefix=1, wide=self.double, mask=k, zero=True)
+        self.masks.append(k)
 
     def exponent(self, out: int, a: int) -> None:
         self.evex(0x42, out, 0, a, table=2, prefix=1, wide=self.double)

@@ -247,11 +247,8 @@ def _half_power(f: Writer, u: int, out: int, n: Operand) -> None:
 
 
 def _scalef_from(f: Writer, u: int, out: int, a: Operand, n: Operand, low: Operand) -> None:
-    """Write a 2^n, and 0 where n is less than low: a result that vanishes would cost a hundred times as much."""
-    k, exponent = f.mask(), f.operand(u, n)
-    f.asm.compare(k, exponent, f.operand(u, low, register=False), NOT_LESS)
-    f.asm.scale(out, f.operand(u, a), exponent, k)
-    f.masks.append(k)
+    """Write a 2^n, and 0 where n is less than low."""
+    f.asm.scale(out, f.operand(u, a), f.operand(u, n), f.operand(u, low, register=False))
 
 
 def _copysign(f: Writer, u: int, out: int, a: Operand, b: Operand) -> None:
