@@ -118,7 +118,7 @@ class Avx2(Assembler):
         self._power(out, n, self._biased(-1))
 
     def scale(self, out: int, a: int, n: int, low: Operand) -> None:
-        """By one power where all are normal; else by two, one of them 2^64 (2^600) or its inverse: the last product rounds."""
+        """By one power where all are normal, else by two, one of them 2^64 (2^600) or its inverse: the last rounds."""
         self._places += 1
         other, done = f"power {self._places}", f"scaled {self._places}"
         off, most = (600, 0x408FF0 << 40) if self.double else (64, 0x42FC0000)
