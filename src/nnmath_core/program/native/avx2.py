@@ -40,6 +40,7 @@ class Avx2(Assembler):
         self.vectors = self.masks = list(range(16))
         self.tail = -1
         self._places = 0
+        self._ones = sum(1 << 8 * self.size * k for k in range(self.lanes))  # the number 1 in each lane
 
     def packed(
         self, opcode: int, out: int, a: int, b: Operand, *, table: int = 1, prefix: int = 0, wide: bool = False,
@@ -57,7 +58,7 @@ class Avx2(Assembler):
         """One entry in all lanes: an operand in memory is a whole vector here."""
         if x.lanes:
             return x
-        return Literal(sum(x.bits << 8 * self.size * k for k in range(self.lanes)), lanes=True)
+        return Literal(x.bits * self._ones, lanes=True)
 
     def _literal(self, single: int, double: int) -> Literal:
         return self._all(Literal(double if self.double else single))
