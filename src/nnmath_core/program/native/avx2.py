@@ -40,7 +40,9 @@ class Avx2(Assembler):
         self.vectors = self.masks = list(range(16))
         self.tail = -1
         self._places = 0
-        self._ones = sum(1 << 8 * self.size * k for k in range(self.lanes))  # the number 1 in each lane
+        self._ones = sum(
+            1 << 8 * self.size * k for k in range(self.lanes)
+        )  # the number 1 in each lane
 
     def packed(
         self, opcode: int, out: int, a: int, b: Operand, *, table: int = 1, prefix: int = 0, wide: bool = False,

@@ -58,15 +58,19 @@ __all__ = ["generate"]
 
 ASSEMBLERS: dict[str, type[Assembler]] = {"v3": Avx2, "v4": Avx512}
 """By the instruction set of the kernels."""
+PLAIN = (4, False), (2, False), (1, False)
+SPILLING = (4, False), (2, False), (2, True), (1, True)
+"""Vectors at a time, and whether values may wait on the stack: two are faster all the same, and stores past the caches
+want whole lines."""
 
 
 def generate(run: Run, isa: str = "") -> bytes | None:
     """The machine code of a run, None where it needs more registers than there are; ``isa``: default, the kernels'."""
     run = expanded(run)
-    for unroll in (4, 2, 1):
-        asm = ASSEMBLERS[isa or _cpu.selected()](double=run.double)
+    kind = ASSEMBLERS[isa or _cpu.selected()]
+    for unroll, spills in SPILLING if kind.spills else PLAIN:
         try:
-            return _Function(run, unroll, asm).finished()
+            return _Function(run, unroll, kind(double=run.double), spills=spills).finished()
         except NoRegisterError:
             continue
     return None
@@ -101,15 +105,17 @@ class _Program:
 
 
 class _Function:
-    def __init__(self, run: Run, unroll: int, asm: Assembler) -> None:
+    def __init__(self, run: Run, unroll: int, asm: Assembler, *, spills: bool) -> None:
         self.run = run
         self.unroll = unroll
+        self.spills = spills
         self.asm = asm
         self.vectors, self.masks = asm.vectors, asm.masks
         self.vector, self.mask, self.free = asm.vector, asm.mask, asm.free
         self.places: dict[_Key, int] = {}  # registers
         self.slots: dict[_Key, int] = {}  # places on the stack
         self._empty: list[int] = []
+        self._ended: list[int] = []  # of operands of this instruction, which may read them there
         self._frame = 0
         self._now = -1  # the instruction that is written, and what it reads
         self._needed: set[_Key] = set()
@@ -311,12 +317,14 @@ class _Function:
         """All instructions, for each of the vectors."""
         self.masked, self.here = masked, program
         copies = 1 if masked else self.unroll
-        self.places, self.slots, self._empty = {}, {}, []
+        self.places, self.slots, self._empty, self._ended = {}, {}, [], []
         if not masked:
             self._ask_ahead()
         with self.asm.local():
             for i, step in enumerate(program.instructions):
                 self._now = i
+                self._empty += self._ended
+                self._ended.clear()
                 self._needed = {
                     (u, what, int(k))
                     for u in range(copies)
@@ -339,7 +347,7 @@ class _Function:
 
     def _spill(self) -> int:
         """The register of what is read last of all that this instruction does not read; it waits on the stack."""
-        if not self.asm.spills or self._now < 0 or (self.unroll > 1 and not self.masked):
+        if self._now < 0 or not (self.spills or (self.masked and self.asm.spills)):
             raise NoRegisterError
         waiting = [key for key in self.places if key not in self._needed]
         if not waiting:
@@ -450,7 +458,7 @@ class _Function:
                 continue
             key = u, what, int(k)
             if key in self.slots:
-                self._empty.append(self.slots.pop(key))
+                self._ended.append(self.slots.pop(key))
             r = self.places.pop(key, None)
             if r is not None:
                 mask = self.run.args[int(k)].mask if what == "arg" else self.here.is_mask[int(k)]
