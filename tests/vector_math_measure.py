@@ -122,13 +122,18 @@ def table_points(name: str, count: int = 640) -> Array:
     }
     most = reach.get(name, 60.0)
     rng = np.random.default_rng(sum(name.encode()))
+
+    def powers(low: int, high: int, n: int) -> Array:
+        """Numbers of many sizes, the same on every processor: the last bit of NumPy's power is not."""
+        return np.ldexp(rng.uniform(1, 2, n), rng.integers(low, high, n))
+
     x = np.concatenate([
         rng.uniform(-most, most, count // 4), rng.uniform(-3, 3, count // 2), rng.normal(0, 1e-3, count // 8),
-        10.0 ** rng.uniform(-12, np.log10(most), count // 8),
+        powers(-40, int(np.log2(most)), count // 8),
     ])  # fmt: skip
     if name in ("gammaln", "digamma"):
         x = np.concatenate(
-            [np.abs(x[: count // 2]), x[count // 2 : -count // 16], 10.0 ** rng.uniform(1, 300, 40)]
+            [np.abs(x[: count // 2]), x[count // 2 : -count // 16], powers(4, 996, 40)]
         )
     return x[np.abs(x) > 1e-300]
 

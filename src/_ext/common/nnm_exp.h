@@ -126,11 +126,16 @@ NNM_INLINE real_t NNM_FN(math_expm1)(real_t x)
     return x < NNM_C(-40.0) ? NNM_C(-1.0) : z;
 }
 
-/* h / (h + 1) with h = expm1(2 |x|) / 2, and a polynomial below 0.3; from |x| = 20 (10) on it is 1 in the type. */
+/* h / (h + 1) with h = expm1(2 |x|) / 2, and a polynomial below 0.3; from |x| = 20 (10) on it is 1 in the type. Errors of h
+ * count 1 / (h + 1) times, and from 0.3 on (2^n - 1) / 2 is no smaller than the rest of h: rounded where half_expm1 keeps what
+ * is lost. */
 NNM_INLINE real_t NNM_FN(vector_tanh)(real_t x)
 {
     const real_t top = NNM_IS_F32 ? NNM_C(10.0) : NNM_C(20.0), size = R_ABS(x), z = x * x;
-    const real_t h = NNM_FN(half_expm1)(NNM_C(2.0) * (size > top ? top : size));
+    const real_t u = NNM_C(2.0) * (size > top ? top : size);
+    const real_t t = NNM_FMA(u, NNM_C(1.4426950408889634), NNM_ROUND_BY), n = t - NNM_ROUND_BY;
+    const real_t r = NNM_FMA(n, -NNM_LN2_LO, NNM_FMA(n, -NNM_LN2_HI, u)), half = NNM_FN(power_of_two)(t, -1);
+    const real_t h = NNM_FMA(half, NNM_FMA(r * r, NNM_FN(exp_tail)(r), r), half - NNM_C(0.5));
 #if NNM_IS_F32
     const real_t p = NNM_H4(z, -3.33333329e-1, 1.33331824e-1, -5.38839547e-2, 2.03491984e-2);
 #else
