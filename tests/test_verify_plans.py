@@ -34,7 +34,7 @@ def test_entries_repeat_when_there_are_more_values(name, turns, rng, monkeypatch
         assert np.abs(fast.entries(x, which, to) - want).max() <= bound
     d = rng.standard_normal((2, len(x)))
     t = 0.1 * rng.standard_normal(2 * turns)
-    got = fast.along(x, np.ones(len(x)), d, np.array([1, 0]), t)
+    got, _ = fast.directions(x, np.ones(len(x)), d).many(np.array([1, 0]), t)
     want = np.array([function(x + s * d[1 - k % 2]) for k, s in enumerate(t)])
     assert np.abs(got - want).max() <= 512 * EPS * max(1.0, np.abs(want).max())
 
@@ -57,7 +57,8 @@ def test_the_number_of_threads_changes_no_bit(rng):
             entries = [fast.entries(x, which, to) for _ in range(20)]
             assert fast.entries_of
             assert all(e.batches.enough for e in fast.entries_of.values())
-            along = fast.along(x, np.ones(len(x)), d, np.zeros(1, np.int64), np.linspace(0, 1, 40))
+            lines = fast.directions(x, np.ones(len(x)), d)
+            along, _ = lines.many(np.zeros(1, np.int64), np.linspace(0, 1, 40))
             found.append((entries[-1], along))
             fast.close()
     finally:
@@ -163,7 +164,7 @@ def test_a_line_ends_when_no_smaller_step_can_do_better(name):
     noise = 1e-9 if name == "noise" else EPS * (1 + np.abs(f(points)))[:, None]
     lines = lambda b, t: (np.array([f(points[b] + t)]), (points[b] + t) - points[b])  # noqa: E731
     table = Samples(lines, 3, np.zeros(1), noise * np.ones((3, 1)), 0.125)
-    found = table.until_settled(22)
+    found = table.settled(22)
     assert np.all(np.abs(found.value[:, 0] - slope(points)) <= 10 * found.error[:, 0])
     full = Samples(lines, 3, np.zeros(1), noise * np.ones((3, 1)), 0.125)
     full.advance(np.ones(3, bool), 22)
@@ -180,6 +181,6 @@ def test_the_best_entry_has_been_seen_from_a_smaller_step_unless_rounding_outwei
     bump = lambda t: 1e-10 * np.maximum(0.0, 1 - np.abs(np.abs(t) - 2.0**-9) * 2.0**12)  # noqa: E731
     line = lambda b, t: (np.array([np.sin(1 + t) + np.sign(t) * bump(t)]), t)  # noqa: E731
     table = Samples(line, 1, np.array([np.sin(1.0)]), np.full((1, 1), 1e-13), 0.125)
-    found = table.until_settled(22)
+    found = table.settled(22)
     assert len(table.plus) > 4
     assert abs(found.value[0, 0] - np.cos(1.0)) <= 10 * found.error[0, 0]

@@ -1,21 +1,26 @@
 """Values of plans at many points near one, without Python, and the differences that are made of them.
 
-`Points` runs the plan of a function: it moves one entry of its arguments, or all along a direction, and puts them back.
+`Points` runs the plan of a function: it moves one entry of its arguments and puts it back, or, for `Along`, all of
+them along a direction.
 `Batches` runs a plan that takes many moved entries at a time (`nnmath_core.verify.incremental` makes it). Both share
 their runs among the threads of the pool, look at signals now and then, and write to no array of a caller but the
 results.
 
-    differences.pxi    Richardson's table of differences, line by line, and the rounding that they show
+    differences.pxi    Richardson's table of differences, line by line, the rounding that they show, and derivatives
+                       beside them
+    search.pxi         values on lines, and smaller steps until none can do better
 """
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport fabs, sqrt, INFINITY, NAN
+from libc.math cimport fabs, fmax, frexp, ldexp, sqrt, INFINITY, NAN
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 cimport numpy as cnp
+
+import numpy as np
 
 from _threads cimport nnm_pool_table, pool_table
 
@@ -130,7 +135,6 @@ cdef struct Walk:
     const double *x
     const int64_t *which                  # entries, or rows of d; there are `lines`, one after another
     const double *by                      # what the entries become, or how far along the row
-    const double *unit
     const double *d                       # NULL: single entries
     double *out
     Py_ssize_t n, m, lines, low, high
@@ -171,16 +175,15 @@ cdef void evaluate(Walk *w, void **places, Py_ssize_t k) noexcept nogil:
 cdef inline void step_off(void *array, const Place *p, const Walk *w, const double *d, double step) noexcept nogil:
     """The entries of an input as they are a step along the direction d."""
     cdef const double *x = w.x + p.start
-    cdef const double *unit = w.unit + p.start
     cdef double *to = <double *>array
     cdef Py_ssize_t e
     d = d + p.start
     if p.dtype == NNM_TYPE_FLOAT64:
         for e in range(p.size):
-            to[e] = x[e] + step * unit[e] * d[e]
+            to[e] = x[e] + step * d[e]
         return
     for e in range(p.size):
-        put(array, p.dtype, e, x[e] + step * unit[e] * d[e])
+        put(array, p.dtype, e, x[e] + step * d[e])
 
 
 cdef void walk(void *arg, int t, int nt) noexcept nogil:
@@ -269,34 +272,21 @@ cdef class Points:
             return 0
         self.fill(&w)
         w.which, w.by = &which[0], &values[0]
-        w.d = w.unit = NULL
-        return self.run(&w, out.shape[0])
-
-    def along(self, const double[::1] x, const double[::1] unit, const double[:, ::1] d, const int64_t[::1] rows,
-              const double[::1] t, double[:, ::1] out):
-        """out[k] <- values at x + t[k] unit d[rows[k]]; 0, or the code of a run that failed. Rows repeat, too."""
-        cdef Walk w
-        cdef Py_ssize_t k
-        self.begin(&w, x, rows.shape[0], t.shape[0], out)
-        if unit.shape[0] != self.n or d.shape[1] != self.n:
-            raise ShapeError(f"Points: units and directions must have {self.n} entries.")
-        for k in range(rows.shape[0]):
-            if not 0 <= rows[k] < d.shape[0]:
-                raise ShapeError(f"Points: there are {d.shape[0]} directions, got {rows[k]}.")
-        if out.shape[0] == 0 or self.n == 0:
-            return 0
-        w.which, w.by, w.unit, w.d = &rows[0], &t[0], &unit[0], &d[0, 0]
+        w.d = NULL
         return self.run(&w, out.shape[0])
 
     cdef int begin(self, Walk *w, const double[::1] x, Py_ssize_t lines, Py_ssize_t k, double[:, ::1] out) except -1:
         if (x.shape[0] != self.n or (k % lines if lines > 0 else k) != 0 or out.shape[0] != k
                 or out.shape[1] != self.m):
             raise ShapeError(f"Points: {self.n} entries, and {self.m} results for each of {k} points.")
-        w.plan, w.places, w.moved, w.found = self.room.plan, self.room.places, self.moved, self.found
-        w.n, w.m, w.lines, w.code = self.n, self.m, lines, 0
+        self.aim(w, lines)
         w.out = &out[0, 0] if k > 0 and self.m > 0 else NULL
         w.x = &x[0] if self.n > 0 else NULL
         return 0
+
+    cdef void aim(self, Walk *w, Py_ssize_t lines) noexcept:
+        w.plan, w.places, w.moved, w.found = self.room.plan, self.room.places, self.moved, self.found
+        w.n, w.m, w.lines, w.code = self.n, self.m, lines, 0
 
     cdef void fill(self, const Walk *w) noexcept:
         """Put every thread at x; along directions each value moves all entries anyway."""
@@ -331,6 +321,42 @@ cdef class Points:
             PyErr_CheckSignals()
             w.low, portion = w.high, max(<Py_ssize_t>(PORTION / each), self.room.threads)
         return w.code
+
+
+@cython.final
+cdef class Along:
+    """Lines x + t d[b] through the points of a plan; `ran(count, code)` hears of each portion of them."""
+    cdef Points points
+    cdef object ran
+    cdef const double[::1] x
+    cdef const double[:, ::1] d
+
+    def __init__(self, Points points, const double[::1] x, const double[:, ::1] d, object ran):
+        if not x.shape[0] == d.shape[1] == points.n:
+            raise ShapeError(f"Along: the point and directions must have {points.n} entries.")
+        self.points, self.x, self.d, self.ran = points, x, d, ran
+
+    def __call__(self, int64_t b, double t):
+        """Values (m,) at t on line b, and t."""
+        return self.many(np.array([b]), np.array([t]))[0][0], t
+
+    def many(self, cnp.ndarray b, cnp.ndarray t):
+        """Values (k, m) at steps t (k,) on lines b, which repeat when there are more steps, and the steps."""
+        cdef Walk w
+        cdef Py_ssize_t k, lines = cnp.PyArray_SIZE(b), count = cnp.PyArray_SIZE(t)
+        cdef cnp.ndarray values = array(cnp.NPY_DOUBLE, count, self.points.m)
+        if cnp.PyArray_TYPE(b) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(b) or (
+                count % lines if lines > 0 else count) != 0:
+            raise ShapeError("Along: lines of int64, and as many steps for each.")
+        w.which, w.by = <const int64_t *>cnp.PyArray_DATA(b), doubles(t, count)
+        for k in range(lines):
+            if not 0 <= w.which[k] < self.d.shape[0]:
+                raise ShapeError(f"Along: there are {self.d.shape[0]} directions, got {w.which[k]}.")
+        if count and self.points.n:
+            w.x, w.d, w.out = &self.x[0], &self.d[0, 0], <double *>cnp.PyArray_DATA(values)
+            self.points.aim(&w, lines)
+            self.ran(count, self.points.run(&w, count))
+        return values, t
 
 
 # ------------------------------------------------------------------------------------------------ many entries a run
@@ -517,3 +543,4 @@ cdef class Batches:
 
 
 include "differences.pxi"
+include "search.pxi"

@@ -1,7 +1,12 @@
-# Differences of values: Richardson's table, the irregularity that rounding shows in, natural units of entries.
+# Differences of values: Richardson's table, when a line ends, the irregularity that rounding shows in, natural units of
+# entries, and what derivatives are beside them.
 cdef enum:
     DEPTH = 4                             # columns of a table
     LEVELS = 96                           # rows at most
+    LEAST = 4                             # steps before the first look at errors
+
+cdef double RATIO = 4.0                   # of a step to the next
+cdef double OWN = 1.2                     # times the rounding of its smallest step: the least error of an extrapolate
 
 
 cdef inline double larger(double a, double b) noexcept nogil:
@@ -40,7 +45,7 @@ cdef void table(Py_ssize_t levels, const double *slope, const double *rounding, 
             guess[i] = larger(guess[i], drift)
             guess[i - 1] = larger(guess[i - 1], drift - 4 * rounding[j + i])
         for i in range(count):
-            error = guess[i] + 1.2 * rounding[i + j]
+            error = guess[i] + OWN * rounding[i + j]
             if error != error:            # without a value the error is infinite, without a step undefined
                 if guess[i] == guess[i] and undefined < 0:
                     undefined = j * LEVELS + i
@@ -53,7 +58,7 @@ cdef void table(Py_ssize_t levels, const double *slope, const double *rounding, 
     elif at < 0:                          # no entry has an error: the last difference
         at = levels - 1
     j, i = at // LEVELS, at % LEVELS
-    best[0], best[1], best[2], best[3] = columns[at], least, 1.2 * rounding[i + j], step[i + j]
+    best[0], best[1], best[2], best[3] = columns[at], least, OWN * rounding[i + j], step[i + j]
 
 
 cdef struct Sides:
@@ -61,14 +66,6 @@ cdef struct Sides:
     const double *other                   # (B, m) to the left, or at step 0
     const double *right                   # (B,) steps
     const double *left                    # NULL where one of the two is at step 0
-
-
-cdef const double *array_of(object given, Py_ssize_t rows, Py_ssize_t columns) except NULL:
-    cdef cnp.ndarray a = given
-    if (cnp.PyArray_TYPE(a) != cnp.NPY_DOUBLE or cnp.PyArray_NDIM(a) != 2 or not cnp.PyArray_ISCARRAY_RO(a)
-            or cnp.PyArray_DIM(a, 0) != rows or cnp.PyArray_DIM(a, 1) != columns):
-        raise ShapeError(f"extrapolate: arrays of float64 and shape ({rows}, {columns}), contiguous.")
-    return <const double *>cnp.PyArray_DATA(a)
 
 
 cdef struct Lines:
@@ -109,61 +106,129 @@ cdef void estimate(void *arg, int t, int nt) noexcept nogil:
                 w.best[(k * w.count + b) * w.m + o] = four[k]
 
 
-def extrapolate(list there, list other, list right, list left, const double[:, ::1] noise, const uint8_t[::1] active,
-                double[:, :, ::1] best):
-    """best[:, b, o] <- value, error, rounding part and step of the derivative on line b; see `Samples`.
+cdef bint unsettled(const double *right, const double *left, const double *noise, bint noises, const double *best,
+                    Py_ssize_t lines, Py_ssize_t m, uint8_t *active) noexcept nogil:
+    """active[b] <- 0 where no smaller step can lower the best error found; whether a line is left.
 
-    Level by level values (B, m) and steps (B, 1) on both sides: `left` is empty where one of them has the values at
-    step 0. `noise` is (1, m) or (B, m). Lines that are not active are left out.
+    `right` and `left` are the last steps (B,), whose rounding is in all that is made with smaller ones; the noise has a
+    row for each line where it has `noises`; `best` (4, B, m) is as `Table.extrapolated` leaves it.
     """
-    cdef Lines w
-    cdef Py_ssize_t k
-    w.levels, w.count, w.m, w.rows = len(there), best.shape[1], best.shape[2], noise.shape[0]
-    if not 0 < w.levels <= LEVELS:
-        raise ShapeError(f"extrapolate: 1 to {LEVELS} levels, got {w.levels}.")
-    if (best.shape[0] != 4 or active.shape[0] != w.count or noise.shape[1] != w.m or w.rows not in (1, w.count)
-            or len(other) != w.levels or len(right) != w.levels or len(left) not in (0, w.levels)):
-        raise ShapeError("extrapolate: levels, lines and outputs must agree.")
-    if w.count == 0 or w.m == 0:
-        return
-    for k in range(w.levels):
-        w.sides[k].there, w.sides[k].other = array_of(there[k], w.count, w.m), array_of(other[k], w.count, w.m)
-        w.sides[k].right = array_of(right[k], w.count, 1)
-        w.sides[k].left = array_of(left[k], w.count, 1) if left else NULL
-    w.noise, w.active, w.best = &noise[0, 0], &active[0], &best[0, 0, 0]
-    with nogil:
-        pool.run(estimate, &w, min(pool.threads_get(), MOST_THREADS), 2e-8 * w.levels * w.count * w.m)
+    cdef Py_ssize_t b, o, at
+    cdef double width, share
+    cdef bint spent, some = False
+    for b in range(lines):
+        if not active[b]:
+            continue
+        width, spent = right[b] + left[b], True
+        for o in range(m):                # not spent: without a value
+            at = b * m + o
+            share = 1 / (OWN * RATIO) if best[3 * lines * m + at] > width else 4
+            spent = spent and 2 * noise[at if noises else o] / width > share * best[lines * m + at]
+        active[b] = not (spent or width <= 0)
+        some = some or active[b]
+    return some
 
 
-def irregularity(const double[:, ::1] values, double[::1] sigma, int64_t[::1] equal):
-    """sigma[o], equal[o] <- what differences of order 3 to 5 of seven values show, and how many neighbours are equal.
+cdef bint irregularity(const double *values, Py_ssize_t m, double *found) noexcept nogil:
+    """found[o] <- what differences of order 3 to 5 of seven values (7, m) show, where it is NaN; whether none is then.
 
-    Of a smooth function there is next to nothing but rounding in them; see `noise_of`. NaN where a value is.
+    Of a smooth function there is next to nothing but rounding in them; see `noise_of`. It stays NaN where a value is
+    not finite, or three neighbours are equal.
     """
     cdef double row[7]
-    cdef double gamma, total
+    cdef double gamma, total, sigma
     cdef Py_ssize_t o, k, i
-    if values.shape[0] != 7 or sigma.shape[0] != values.shape[1] or equal.shape[0] != values.shape[1]:
-        raise ShapeError("irregularity: seven values of each output.")
-    for o in range(values.shape[1]):
+    cdef int equal
+    cdef bint every = True
+    for o in range(m):
+        if found[o] == found[o]:
+            continue
         for i in range(7):
-            row[i] = values[i, o]
-        sigma[o], equal[o], gamma = 0, 0, 1.0
+            row[i] = values[i * m + o]
+        sigma, equal, gamma = 0, 0, 1.0
         for k in range(1, 6):
             total = 0
             for i in range(7 - k):
                 row[i] = row[i + 1] - row[i]
                 total += row[i] * row[i]
-                equal[o] += k == 1 and row[i] == 0
+                equal += k == 1 and row[i] == 0
             gamma *= k / (2.0 * (2 * k - 1))       # (k!)^2 / (2k)!
             if k >= 3:
-                sigma[o] = larger(sigma[o], sqrt(gamma * (total / (7 - k))))
+                sigma = larger(sigma, sqrt(gamma * (total / (7 - k))))
+        if equal < 3 and sigma < INFINITY:
+            found[o] = sigma
+        else:
+            every = False
+    return every
+
+
+# ------------------------------------------------------------------------------------------- derivatives beside them
+cdef inline double finite(double a) noexcept nogil:
+    """A size, or 0 where it is none."""
+    return a if a < INFINITY else 0.0
+
+
+def judge(const double[:, :] given, const double[:, :] expected, const double[:, :] error, const double[:, :] part,
+          const double[:, :] floor, const uint8_t[:, :] skip, double share, double safety, double tiny,
+          double[:, :, ::1] numbers, uint8_t[:, :, ::1] marks):
+    """Judge (b, r) comparisons: numbers <- error, gap, tolerance; marks <- good, bad, blind, unsettled; see `Compared`.
+
+    `part` is what rounding has in the error, `share` of the larger number is rounding of both, `floor` is tolerated
+    beside. Where `skip`, which may be None, has a 1 nothing is marked. Returns the largest gap of the good ones by
+    its tolerance, of how many of them the derivative given is another number than zero, and zero, and how many other
+    marks there are.
+    """
+    cdef Py_ssize_t b, r, decided = 0, zeros = 0, others = 0
+    cdef double y, size, off, gap, tolerance, worst = 0
+    cdef bint good, coarse, blind, rough, left_out, some = skip is not None
+    if numbers.shape[0] != 3 or marks.shape[0] != 4 or not (
+            given.shape[0] == expected.shape[0] == error.shape[0] == part.shape[0] == floor.shape[0]
+            == numbers.shape[1] == marks.shape[1]
+            and given.shape[1] == expected.shape[1] == error.shape[1] == part.shape[1] == floor.shape[1]
+            == numbers.shape[2] == marks.shape[2]) or (
+            skip is not None and (skip.shape[0] != given.shape[0] or skip.shape[1] != given.shape[1])):
+        raise ShapeError("judge: numbers for each comparison.")
+    for b in range(given.shape[0]):
+        for r in range(given.shape[1]):
+            y, off = given[b, r], error[b, r]
+            off = INFINITY if off != off else off
+            size = fmax(fabs(y), fabs(expected[b, r]))
+            gap = fabs(y - expected[b, r])
+            tolerance = safety * off + share * finite(size) + floor[b, r] + tiny
+            good = gap <= tolerance and fabs(y) < INFINITY
+            left_out = some and skip[b, r]
+            marks[1, b, r] = not good and not left_out
+            good = good and not left_out
+            coarse = good and tolerance > 0.5 * size
+            blind = coarse and y != 0
+            # differences that grow as the step shrinks, and not by rounding
+            rough = (coarse and fabs(expected[b, r]) > safety * part[b, r]
+                     and off > 0.25 * fabs(expected[b, r]))
+            good = good and not blind and not rough
+            marks[0, b, r], marks[2, b, r], marks[3, b, r] = good, blind, rough
+            others += marks[1, b, r] + blind + rough
+            numbers[0, b, r], numbers[1, b, r], numbers[2, b, r] = off, gap, tolerance
+            if good:
+                worst = fmax(worst, gap / tolerance)
+                decided += y != 0
+                zeros += y == 0
+    return worst, decided, zeros, others
+
+
+def sizes(const double[::1] x, const double[::1] unit, double[::1] out):
+    """out <- the size of each entry; its unit where that is zero."""
+    cdef Py_ssize_t i
+    if not x.shape[0] == unit.shape[0] == out.shape[0]:
+        raise ShapeError("sizes: a unit for each entry.")
+    for i in range(x.shape[0]):
+        out[i] = fabs(x[i]) if x[i] != 0 else unit[i]
 
 
 def natural_units(const double[::1] x, const int64_t[::1] starts, double fraction, double[::1] out):
     """out <- the size of each entry, at least a fraction of the root mean square of its leaf; 1 where that is zero."""
     cdef Py_ssize_t k, i
-    cdef double top, total
+    cdef int power
+    cdef double top, total, scale
     if out.shape[0] != x.shape[0] or starts.shape[0] < 1 or starts[0] != 0 or starts[starts.shape[0] - 1] != x.shape[0]:
         raise ShapeError("natural_units: leaves must cover the vector.")
     for k in range(starts.shape[0] - 1):
@@ -175,8 +240,10 @@ def natural_units(const double[::1] x, const int64_t[::1] starts, double fractio
             for i in range(starts[k], starts[k + 1]):
                 out[i] = 1.0
             continue
+        frexp(top, &power)
+        scale = ldexp(1.0, -max(power, -1000))     # no square overflows, and none that counts vanishes
         for i in range(starts[k], starts[k + 1]):
-            total += (out[i] / top) * (out[i] / top)
-        top *= fraction * sqrt(total / (starts[k + 1] - starts[k]))
+            total += (out[i] * scale) * (out[i] * scale)
+        top = fraction * (sqrt(total / (starts[k + 1] - starts[k])) / scale)
         for i in range(starts[k], starts[k + 1]):
             out[i] = larger(out[i], top)

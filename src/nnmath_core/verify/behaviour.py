@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnmath_core._ext._tree import flatten, paths
-from nnmath_core.autodiff.tree import tree_map
+from nnmath_core._ext._tree import flatten, paths, unflatten
 from nnmath_core.device import CPU, backend_for, device_of
 from nnmath_core.typing import Array
 from nnmath_core.verify.record import Disagreement
@@ -19,7 +18,11 @@ LOOSE = 2.0**10  # rounding units by which two calls may differ: sums on several
 
 def copied(tree: Any) -> Any:
     """Return a tree whose arrays are copies."""
-    return tree_map(lambda x: x.copy() if hasattr(x, "dtype") and hasattr(x, "copy") else x, tree)
+    leaves, treedef = flatten(tree)
+    return unflatten(
+        treedef,
+        [x.copy() if hasattr(x, "dtype") and hasattr(x, "copy") else x for x in leaves],
+    )
 
 
 def changed_by(

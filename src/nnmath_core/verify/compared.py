@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnmath_core._ext._perturb import judge
 from nnmath_core.typing import Array
 from nnmath_core.verify.diagnosis import FLOOR, SAFETY, Suspect
 from nnmath_core.verify.differences import Estimate, Samples
@@ -39,7 +40,7 @@ class Compared:
     directions: Array | None = None
     floor: Array | float = 0.0
     eps: float = 0.0  # spacing of the numbers in ``given``
-    skip: Array | bool = False  # what is judged elsewhere
+    skip: Array | None = None  # bools: what is judged elsewhere
 
     def __post_init__(self) -> None:
         w, best = self.weights, self.best
@@ -50,24 +51,28 @@ class Compared:
             self.expected, error = best.value @ w.T, best.error @ np.abs(w).T
             part = best.rounding @ np.abs(w).T
             self.step = np.broadcast_to(best.step.min(axis=1, keepdims=True), error.shape)
-        self.error = np.where(np.isnan(error), np.inf, error)
-        size = np.fmax(np.abs(self.given), np.abs(self.expected))
-        with np.errstate(invalid="ignore", over="ignore"):
-            self.gap = np.abs(self.given - self.expected)
-            share = FLOOR * max(self.eps, self.near.variables.eps)
-            rounding = share * np.where(np.isfinite(size), size, 0.0)
-            self.tolerance = SAFETY * self.error + rounding + self.floor + TINY
-            self.good = (self.gap <= self.tolerance) & np.isfinite(self.given)
-            self.bad = ~self.good
-            if self.skip is not False:
-                self.bad &= ~np.asarray(self.skip)
-                self.good &= ~np.asarray(self.skip)
-            coarse = self.good & (self.tolerance > 0.5 * size)
-            self.blind = coarse & (self.given != 0)
-            # differences that grow as the step shrinks, and not by rounding
-            self.unsettled = coarse & (np.abs(self.expected) > SAFETY * part)
-            self.unsettled &= self.error > 0.25 * np.abs(self.expected)
-            self.good &= ~(self.blind | self.unsettled)
+        shape = self.given.shape
+        floor = np.asarray(self.floor)
+        if floor.shape != shape:
+            floor = np.full(shape, floor)
+        numbers, marks = np.empty((3, *shape)), np.empty((4, *shape), bool)
+        # the largest gap of the good ones by its tolerance, how many of these are of a derivative that is not zero, and
+        # of one that is, and how many comparisons are anything but good
+        self.worst, self.decided, self.zeros, self.others = judge(
+            self.given,
+            self.expected,
+            error,
+            part,
+            floor,
+            None if self.skip is None else self.skip.view(np.uint8),
+            FLOOR * max(self.eps, self.near.variables.eps),
+            SAFETY,
+            TINY,
+            numbers,
+            marks.view(np.uint8),
+        )
+        self.error, self.gap, self.tolerance = numbers
+        self.good, self.bad, self.blind, self.unsettled = marks
 
     def direction(self, b: int) -> Array:
         """Return line b as a direction in natural units."""

@@ -224,7 +224,7 @@ def _again(s: Suspect) -> tuple[Estimate, Samples]:
     if first < table.first:
         noise = table.noise
         table = Samples(line, 1, middle, noise, first)
-    best = table.until_settled(STEPS + 20)
+    best = table.settled(STEPS + 20)
     return with_one_side(best, table), table
 
 
@@ -246,7 +246,6 @@ def _jumps(s: Suspect) -> bool:
 def _given_at(s: Suspect, t: float) -> float:
     """The derivative under check a little away from the point, in a fixed direction of all entries."""
     near = s.near
-    size = np.where(near.x == 0, near.unit, np.abs(near.x))
     d = np.where(np.arange(len(near.x)) % 2 == 0, 1.0, -0.7)
     with np.errstate(all="ignore"):
-        return s.again(near.variables.snap(near.x + t * size * d))
+        return s.again(near.variables.snap(near.x + t * near.size * d))

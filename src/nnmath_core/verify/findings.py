@@ -35,13 +35,14 @@ class Findings:
     @property
     def failures(self) -> int:
         """How many comparisons have a cause for which the check fails."""
-        return sum(self.counts[cause] for cause in FAILURES)
+        return sum(self.counts[cause] for cause in FAILURES) if self.counts else 0
 
     @property
     def unclear(self) -> bool:
         """Whether differences left open all that is worth a decision."""
-        left = self.undecided + sum(self.counts[cause] for cause in UNCLEAR)
-        return left > self.zeros and not self.decided
+        if self.decided:
+            return False
+        return self.undecided + sum(self.counts[cause] for cause in UNCLEAR) > self.zeros
 
     def count(self, cause: str, times: int) -> None:
         """Count disagreements that were recorded elsewhere."""
@@ -49,19 +50,17 @@ class Findings:
 
     def add(self, c: Compared, names: Names) -> None:
         """Judge a comparison."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(c.gap == 0, 0.0, c.gap / c.tolerance)
-        good = c.good
-        if good.any():
-            self.worst = max(self.worst, float(ratio[good].max()))
+        self.worst = max(self.worst, c.worst)
+        self.decided += c.decided
+        self.zeros += c.zeros if c.order == 1 else 0
+        if not c.others:
+            return
         if c.order == 1:
             self._count_blind(c, names)
-        self.decided += int((good & (c.given != 0)).sum())
-        if c.order == 1:
-            self.zeros += int((good & (c.given == 0)).sum())
             self._unsettled(c, names)
         if not c.bad.any():
             return
+        ratio = np.where(c.gap == 0, 0.0, c.gap / c.tolerance)
         between = self._kinks(c, names)
         order = [tuple(i) for i in np.argwhere(c.bad & ~between)]
         order.sort(key=lambda i: -np.nan_to_num(ratio[i], nan=np.inf))
@@ -158,7 +157,7 @@ class Findings:
         lines = np.unique(where[:, 0])[:NOISE_LINES]
         directions = np.array([c.direction(int(b)) for b in lines])
         near = c.near
-        size = np.where(near.x == 0, near.unit, np.abs(near.x))
+        size = near.size
         middle = c.given[lines].reshape(-1)
 
         def line(_: int, t: float) -> tuple[Array, float]:

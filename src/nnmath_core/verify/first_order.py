@@ -70,14 +70,15 @@ class AtPoint:
             return np.asarray(directions @ self._rows(x).T)
         return self.source.columns(x, directions * self.near.unit)
 
-    def rounding(self, directions: Array) -> Array:
-        """Return by how much sums over entries may be off, (b, 1) or (b, r)."""
+    def rounding(self, directions: Array, values: Array) -> Array:
+        """Return by how much sums over entries, the ``values`` along directions, may be off, (b, r)."""
         eps = self.source.eps
-        largest = np.abs(self.along(directions)).max(axis=0)
-        single = SINGLE * largest if self.near.variables.eps > 1e-10 else 0.0 * largest
-        if self.jacobian is not None:
-            return np.asarray(8 * eps * (np.abs(directions) @ np.abs(self.jacobian).T) + single)
-        return np.asarray(16 * eps * np.sqrt(len(self.near.x)) * largest + single)
+        single = SINGLE if self.near.variables.eps > 1e-10 else 0.0
+        if self.jacobian is None:
+            largest = np.abs(values).max(axis=0)
+            return np.asarray(16 * eps * np.sqrt(len(self.near.x)) * largest + single * largest)
+        off = 8 * eps * (np.abs(directions) @ np.abs(self.jacobian).T)
+        return np.asarray(off + single * np.abs(values).max(axis=0) if single else off)
 
 
 def at_point(source: Source, near: Nearby, rng: Callable[[], np.random.Generator]) -> AtPoint:
@@ -124,6 +125,9 @@ def compare_directions(
     best = with_one_side(best, table)
     for at in given:
         compared = _along(k, near, at, directions, best=best, table=table)
+        if not compared.others:
+            findings.add(compared, names)
+            continue
         suspects = np.zeros((0, 2), int)
         if compared.bad.any():
             kinks = Kinks(table, best, at.weights)
@@ -144,6 +148,7 @@ def compare_directions(
 def _along(
     k: int, near: Nearby, at: AtPoint, directions: Array, *, best: Estimate, table: Samples
 ) -> Compared:
+    values = at.along(directions)
     return Compared(
         mode=at.source.mode,
         order=1,
@@ -152,11 +157,11 @@ def _along(
         table=table,
         best=best,
         weights=at.weights,
-        given=at.along(directions),
+        given=values,
         evaluate=at.elsewhere,
         directions=directions,
         eps=at.source.eps,
-        floor=at.rounding(directions),
+        floor=at.rounding(directions, values),
     )
 
 

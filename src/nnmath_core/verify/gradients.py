@@ -38,7 +38,7 @@ from nnmath_core.verify.numerical import complex_derivative
 from nnmath_core.verify.precision import compare_precisions
 from nnmath_core.verify.record import FAILURES, Disagreement, GradientReport
 from nnmath_core.verify.second_order import compare_second_order
-from nnmath_core.verify.staged import EACH, plan_in_c, staged
+from nnmath_core.verify.staged import EACH, plan_in_c, prepared, remember, staged
 from nnmath_core.verify.variables import Variables, VectorFunction, require_tuple, widest
 from nnmath_core.verify.widened import nearby_in_double
 
@@ -243,7 +243,6 @@ class _Check:
         self.lines = require_positive_int(who, "directions", directions)
         # a generator of a seed is made when it is first needed
         self._seed = rng if type(rng) is int and rng >= 0 else require_rng(who, rng)
-        self.roots = roots_of(f, len(self.args))
         self.findings = Findings()
         self.notes: list[str] = []
         self.points: list[tuple[Any, ...]] = []
@@ -254,6 +253,11 @@ class _Check:
     def rng(self) -> np.random.Generator:
         """What points, directions and sums are drawn from."""
         return require_rng(self.who, self._seed)
+
+    @cached_property
+    def roots(self) -> list[str]:
+        """Names of the arguments."""
+        return roots_of(self.f, len(self.args))
 
     def run(self) -> GradientReport:
         """Check and return the record."""
@@ -268,6 +272,10 @@ class _Check:
             raise
 
     def _run(self) -> GradientReport:
+        if self.own:
+            function = prepared(self.who, self.f, self.args)
+            if function is not None:
+                return self._compared(function, None)
         variables = Variables(self.who, self.args, self.roots)
         self._require_floats(variables)
         fault = None
@@ -288,7 +296,7 @@ class _Check:
             return self._report("")
         if given is not None and given.fixed:
             variables = Variables(self.who, self.args, self.roots, given.fixed)
-        return self._compared(variables, given)
+        return self._compared(widest(self.f, variables, packed=True), given)
 
     def _require_floats(self, variables: Variables) -> None:
         if not variables.which:
@@ -330,9 +338,11 @@ class _Check:
             sources.append(UserJvp(function, self.jvp))
         return sources
 
-    def _compared(self, variables: Variables, given: Given | None) -> GradientReport:
-        function = widest(self.f, variables, packed=True)
-        function.require_finite(function(variables.start), "at `args`")
+    def _compared(self, function: VectorFunction, given: Given | None) -> GradientReport:
+        variables, before = function.variables, function.staged
+        middle = None if before is None else before.at(variables.start)
+        if middle is None or not np.isfinite(middle).all():
+            function.require_finite(function(variables.start), "at `args`")
         if function.narrowed:
             self.notes.append(f"Differences were taken in float32: {function.narrowed}.")
         if given is not None and given.fixed:
@@ -350,9 +360,12 @@ class _Check:
         names = Names(function, self.points, whole=given is not None and given.whole)
         by_entry = Names(function, self.points, whole=False, by_entry=True)
         sources = self._sources(function, given)
-        function.staged = staged(function, len(xs) * self._values(function), self.plan)
+        if before is None:
+            function.staged = staged(function, len(xs) * self._values(function), self.plan)
+            if self.own:
+                remember(function, self.args)
         try:
-            self._at_points(xs, function, sources, names, by_entry)
+            self._at_points(xs, function, middle, sources, names, by_entry)
         finally:
             if function.staged is not None:
                 function.staged.close()
@@ -364,6 +377,7 @@ class _Check:
         self,
         xs: list[Array],
         function: VectorFunction,
+        middle: Array | None,
         sources: list[Source],
         names: Names,
         by_entry: Names,
@@ -371,10 +385,12 @@ class _Check:
         variables = function.variables
         second = self.order == 2
         for k, x in enumerate(xs):
-            near = Nearby(function, variables, x, function.eps, staged=function.staged)
+            near = Nearby(
+                function, variables, x, function.eps, None if k else middle, function.staged
+            )
             if function.narrowed:
                 near.widen = partial(nearby_in_double, function, near)
-            near.measure_noise(np.ones(variables.size))
+            near.measure_noise()
             before = self.findings.failures
             self._first_order(k, near, sources, names)
             if variables.wide and variables.narrow:
@@ -472,7 +488,7 @@ class _Check:
 
     def _report(self, witness: str) -> GradientReport:
         found = self.findings
-        failing = next((cause for cause in FAILURES if found.counts[cause]), None)
+        failing = next((cause for cause in FAILURES if found.counts.get(cause)), None)
         disagreements = _worst_first(found.disagreements)
         counts = dict(found.counts)
         verdict = failing or "agrees"

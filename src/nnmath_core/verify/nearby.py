@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from nnmath_core._ext._perturb import moves
+from nnmath_core._ext._perturb import moves, sizes
 from nnmath_core.typing import Array
-from nnmath_core.verify.differences import LEAST, Estimate, Line, Samples, noise_of, one_by_one
+from nnmath_core.verify.differences import Estimate, Line, Samples, noise_of, one_by_one
 from nnmath_core.verify.on_device import DevicePoints
 from nnmath_core.verify.staged import Staged
 from nnmath_core.verify.variables import Variables
@@ -49,13 +49,21 @@ class Nearby:
         if middle is None:
             middle = values(x) if staged is None else staged.at(x)
         self.middle = middle
-        self.eps = np.broadcast_to(eps, self.middle.shape)
+        eps = np.asarray(eps)
+        self.eps = eps if eps.shape == middle.shape else np.broadcast_to(eps, middle.shape)
         self.failure: Exception | None = None
         single = variables.eps < 1e-10
         self.first = 2.0**-3 if single else 2.0**-2
         self.shortest = 2.0**-44 if single else 2.0**-15
         self.noise = self.eps * np.abs(self.middle)
         self.widen: Callable[[], Nearby | None] = lambda: None
+
+    @cached_property
+    def size(self) -> Array:
+        """The size of each entry, which its unit may be larger than; the unit where it is 0."""
+        out = np.empty(len(self.x))
+        sizes(self.x, self.unit, out)
+        return out
 
     @cached_property
     def in_double(self) -> Nearby | None:
@@ -77,12 +85,16 @@ class Nearby:
 
     def directions(self, d: Array) -> Line:
         """Lines along the rows of ``d`` (B, n), in natural units."""
-        return _Directions(self, self.unit, d)
+        return self._along(self.unit, d)
 
-    def measure_noise(self, d: Array) -> None:
-        """Find the error of a value, from values a few spacings of ``x`` apart along ``d`` (n,)."""
-        size = np.where(self.x == 0, self.unit, np.abs(self.x))  # not the unit, which may be larger
-        line = _Directions(self, size, d[None])
+    def _along(self, unit: Array, d: Array) -> Line:
+        if isinstance(self.staged, Staged):
+            return self.staged.directions(self.x, unit, d)
+        return _Directions(self, unit, d)
+
+    def measure_noise(self, d: Array | None = None) -> None:
+        """Find the error of a value, from values a few spacings of ``x`` apart along ``d`` (n,), or ones."""
+        line = self._along(self.size, np.ones((1, 1)) if d is None else d[None])
         self.noise = noise_of(line, self.middle, self.eps, self.shortest)
 
     def samples(self, line: Line, count: int, first: float | None = None) -> Samples:
@@ -96,18 +108,14 @@ class Nearby:
             largest = np.divide(unit, x, out=np.ones(len(x)), where=x != 0).max(initial=1.0)
             below = np.log(largest) / np.log(4.0)
         table = self.samples(self.components(which), len(which))
-        return table.until_settled(STEPS + min(40, int(below))), table
+        return table.settled(STEPS + min(40, int(below))), table
 
     def along_directions(self, d: Array) -> tuple[Estimate, Samples]:
         """Return the best derivatives along the rows of ``d`` (B, n), and their table."""
         table = self.samples(self.directions(d), len(d))
-        table.advance(np.ones(len(d), bool), LEAST)
-        table.noise = self.with_rounded_steps(table)
-        return table.until_settled(STEPS), table
-
-    def with_rounded_steps(self, table: Samples) -> Array:
-        """Return the error of values (b, m) where points on a line are rounded by entry."""
-        return np.asarray(np.fmax(self.noise, self.variables.eps * table.slope()))
+        table.begin()
+        table.round_steps(self.variables.eps)
+        return table.settled(STEPS), table
 
     def blocks(self, count: int) -> list[Array]:
         """Return 0 .. count - 1 in blocks whose tables stay small."""
@@ -150,13 +158,13 @@ class _Directions:
 
     def __call__(self, b: int, t: float) -> tuple[Array, float]:
         near = self.near
-        if near.staged is not None:
+        if isinstance(near.staged, DevicePoints):
             return self.many(np.array([b]), np.array([t]))[0][0], t
         return near.at(near.variables.snap(near.x + t * self.unit * self.d[b])), t
 
     def many(self, b: Array, t: Array) -> tuple[Array, Array]:
         """Return values and steps of many points; the lines repeat when there are more steps."""
         near = self.near
-        if near.staged is None:
+        if not isinstance(near.staged, DevicePoints):
             return one_by_one(self, b, t)
         return near.staged.along(near.x, self.unit, self.d, b, t), t

@@ -83,7 +83,7 @@ def numerical_gradient(f: Callable[[Any], Any], x: Tree, *, step: float | None =
     )
     jacobian = np.empty((function.size, variables.size))
     if step is None:
-        near.measure_noise(np.ones(variables.size))
+        near.measure_noise()
         for block in near.blocks(variables.size):
             found, _ = near.along_components(block)
             jacobian[:, block] = (found.value / near.unit[block, None]).T

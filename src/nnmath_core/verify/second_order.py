@@ -256,7 +256,7 @@ def _compare(
 
 
 def _compared(
-    k: int, line: _Line, mode: str, unit: Array, scale: Array, skip: Array | bool = False
+    k: int, line: _Line, mode: str, unit: Array, scale: Array, skip: Array | None = None
 ) -> Compared:
     best, table = line.differences
     product, directions = line.product(mode), line.d[None]

@@ -7,12 +7,13 @@ Plan of the sweep has paid for itself.
 
 Single entries of an argument move through a second Plan, where that is cheaper by the cost that is computed: what does
 not depend on the argument is frozen, and of the rest only what moves is computed (`nnmath_core.verify.incremental`).
-Both stay with the compiled function, for its next check.
+Both stay with the compiled function, for its next check; so does what else depends on types, shapes and dtypes alone.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from nnmath_core._ext._autodiff import dtype_of, shape_of
-from nnmath_core._ext._perturb import Batches, Points, failure
+from nnmath_core._ext._perturb import Along, Batches, Points, failure
 from nnmath_core._ext._plan import execute
 from nnmath_core._ext._tree import flatten, unflatten
 from nnmath_core.autodiff.transforms import vjp
@@ -48,11 +49,14 @@ LARGEST, LEAST, MOST = 1 << 16, 64, 256
 """Numbers in the largest moving value of a batch, and the sizes of batches."""
 STEPS = 4
 """Values of one entry in a batch: what is gathered for it serves them all."""
+FIRST = np.zeros(1, np.int64)
+"""The entry that moves nowhere when a value at a point is wanted."""
 SHORT = 1e-4
 """Seconds of a Plan that does not share its runs."""
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 _known: WeakKeyDictionary[Plan, _Known] = WeakKeyDictionary()
+_forms: WeakKeyDictionary[Compiled, dict[Any, _Form]] = WeakKeyDictionary()
 
 
 class _Known:
@@ -81,6 +85,16 @@ class _Known:
             lowered = lower(plan.program, deterministic=plan.deterministic, threads=1)
             self.alone = lowered.executable.capsule()
         return self.alone
+
+
+class _Form:
+    """What a check of a compiled function has found out that depends on types, shapes and dtypes alone."""
+
+    def __init__(self, made: Staged) -> None:
+        variables = made.variables.like("", made.variables.leaves)
+        variables.leaves, variables.start = [], np.zeros(0)
+        self.variables, self.function = variables, made.function.like(None, variables)
+        self.plan, self.order, self.wanted = made.plan, made.order, made.wanted
 
 
 class _Entries:
@@ -161,17 +175,18 @@ class Staged:
     ) -> None:
         self.function, self.variables, self.plan = function, function.variables, plan
         self.order = order
-        inputs = plan.program.inputs
-        self.leaves = [
-            np.require(x, v.dtype, ["C", "A"]) for x, v in zip(leaves, inputs, strict=True)
+        fixed = [
+            None if i in order else np.require(x, v.dtype, ["C", "A"])
+            for i, (x, v) in enumerate(zip(leaves, plan.program.inputs, strict=True))
         ]
-        moving = set(order)
-        fixed = [None if i in moving else x for i, x in enumerate(self.leaves)]
+        self.fixed = fixed
         self.known = _known[plan]
         self.points = Points(self.known.capsule(plan), fixed, order, wanted)
         self.wide = self.variables.wide
         self.wanted = wanted
         self.entries_of: dict[int, _Entries] = {}
+        self.sweep: Points | None = None
+        self.cotangents: list[Any] = []
         self.failure: Exception | None = None
         whole = wanted == list(range(len(plan.program.outputs)))
         self.by_entries = self.known.double and whole and self.variables.eps < 1e-10
@@ -186,17 +201,18 @@ class Staged:
         """Return the values (m,) at ``x``."""
         out = np.empty((1, self.function.size))
         self.function.calls += 1
-        self._failed(self.points.entries(x, np.zeros(1, np.int64), x[:1], out))
+        self._failed(self.points.entries(x, FIRST, x[:1], out))
         value: Array = out[0]
         return value
 
-    def along(self, x: Array, unit: Array, d: Array, rows: Array, t: Array) -> Array:
-        """Return the values (k, m) at ``x + t[k] unit d[rows[k]]``; the rows repeat when there are more steps."""
-        out = np.empty((len(t), self.function.size))
-        self.function.calls += len(t)
-        d, rows = np.ascontiguousarray(d), np.ascontiguousarray(rows)
-        self._failed(self.points.along(x, unit, d, rows, t, out))
-        return out
+    def directions(self, x: Array, unit: Array, d: Array) -> Along:
+        """Return the lines ``x + t unit d[b]``."""
+        return Along(self.points, x, unit * d, self._ran)
+
+    def _ran(self, count: int, code: int) -> None:
+        """Count evaluations, and remember where the function has no value."""
+        self.function.calls += count
+        self._failed(code)
 
     def entries(self, x: Array, which: Array, to: Array) -> Array:
         """Return the values (k, m) at ``x`` with entry ``which[k]`` as ``to[k]``; the entries repeat, likewise."""
@@ -234,12 +250,25 @@ class Staged:
             known.swept += time.perf_counter() - begin
             return found
         self.function.calls += 1
-        point, found = self._point(x), np.empty((len(weights), variables.size))
-        for w, row in zip(weights, found, strict=True):
-            parts = known.pullback.execute([*point, *self._cotangents(w)])
-            for place, part in zip(variables.slices(), parts, strict=True):
-                row[place] = np.ravel(part)
+        sweep = self._sweep(known.pullback)
+        found = np.empty((len(weights), variables.size))
+        starts = self.function.starts
+        for r, w in enumerate(weights):
+            for k, part in enumerate(self.cotangents):
+                part.reshape(-1)[:] = w[starts[k] : starts[k + 1]]
+            if code := sweep.entries(x, FIRST, x[:1], found[r : r + 1]):
+                known.pullback.execute([*self._point(x), *self.cotangents])  # raises as a call does
+                raise failure(code)
         return found
+
+    def _sweep(self, pullback: Plan) -> Points:
+        """The Plan of the pullback at points; it reads what stands in ``cotangents``."""
+        if self.sweep is None:
+            shapes = zip(self.function.shapes, self.function.dtypes, strict=True)
+            self.cotangents = [np.empty(s, d) for s, d in shapes]
+            fixed, every = [*self.fixed, *self.cotangents], list(range(len(self.order)))
+            self.sweep = Points(_of(pullback).capsule(pullback), fixed, self.order, every)
+        return self.sweep
 
     def _pays(self) -> bool:
         """Whether sweeps have taken as long as it takes to make a Plan of one, which has twice the equations."""
@@ -285,7 +314,7 @@ class Staged:
             self.failure = failure(code)
 
     def _point(self, x: Array) -> list[Any]:
-        point: list[Any] = list(self.leaves)
+        point: list[Any] = list(self.fixed)
         inputs = self.plan.program.inputs
         for i, part in zip(self.order, self.variables.slices(), strict=True):
             point[i] = x[part].astype(inputs[i].dtype, copy=False).reshape(inputs[i].shape)
@@ -385,6 +414,41 @@ def _agree(function: VectorFunction, made: Staged) -> bool:
     x = function.variables.start
     beside = function.variables.snap(x + 2.0**-12 * function.variables.scale(x))
     return all(varying(function(z), made.at(z), function.eps) is None for z in (x, beside))
+
+
+def prepared(who: str, f: Any, args: tuple[Any, ...]) -> VectorFunction | None:
+    """Return a compiled function by its Plan if arguments of these types, shapes and dtypes were checked before."""
+    forms = _forms.get(f) if isinstance(f, Compiled) else None
+    if forms is None:
+        return None
+    leaves, treedef = flatten(args, True)
+    try:
+        form = forms.get((treedef, *map(_kind, leaves)))
+    except TypeError:  # a structure that has no hash: said when it is called
+        return None
+    if form is None:
+        return None
+    function = form.function.like(f, form.variables.like(who, leaves))
+    function.staged = Staged(function, form.plan, leaves, form.order, form.wanted)
+    return function
+
+
+def remember(function: VectorFunction, args: tuple[Any, ...]) -> None:
+    """Keep what the next check of a compiled function need not find out."""
+    made, f, variables = function.staged, function.f, function.variables
+    if not isinstance(made, Staged) or not isinstance(f, Compiled) or variables.narrow:
+        return
+    leaves, treedef = flatten(args, True)
+    # what is static, held fixed in the tree or passed as another object is found out each time
+    for others in (flatten(args)[0], variables.leaves, f._taken(args, {})[0]):
+        if len(leaves) != len(others) or not all(map(operator.is_, leaves, others)):
+            return
+    _forms.setdefault(f, {})[treedef, *map(_kind, leaves)] = _Form(made)
+
+
+def _kind(x: Any) -> Any:
+    """The type of a leaf, and of an array its shape and dtype."""
+    return (x.shape, x.dtype) if type(x) is np.ndarray else type(x)
 
 
 def _plan_of(function: VectorFunction, values: list[Any], count: int, known: Plan | None) -> Any:

@@ -77,6 +77,14 @@ class Variables:
         self.start = self.ravel(values)
         self.wide = False
 
+    def like(self, who: str, leaves: list[Any]) -> Variables:
+        """Return the same for other leaves, of the same types, shapes and dtypes."""
+        new = Variables.__new__(Variables)
+        new.__dict__.update(self.__dict__)
+        new.who, new.leaves = who, leaves
+        new.start = new.ravel([leaves[i] for i in new.which])
+        return new
+
     def _names(self, tree: Tree, roots: str | list[str]) -> list[tuple[int, str, str]]:
         """Return for each leaf the entry of the tuple, its root and the path from there."""
         if isinstance(roots, str):
@@ -97,9 +105,11 @@ class Variables:
 
     def ravel(self, values: list[Any]) -> Array:
         """Return values of the variables as one float64 vector on the host."""
-        if not values:
-            return np.zeros(0)
-        return np.concatenate([_host(v) for v in values], axis=None, dtype=np.float64)
+        out = np.empty(self.size)
+        for part, v in zip(self._slices, values, strict=True):
+            here = _host(v)
+            out[part] = here.reshape(-1) if isinstance(here, np.ndarray) else here
+        return out
 
     def snap(self, flat: Array) -> Array:
         """Return the vector rounded to the dtypes in which variables are passed."""
@@ -212,6 +222,13 @@ class VectorFunction:
         self.narrowed = ""  # why it is not evaluated in float64, where it is not
         self.staged: Any = None  # the same by a Plan, where there is one
 
+    def like(self, f: Any, variables: Variables) -> VectorFunction:
+        """Return the same of other variables, that has not been called."""
+        new = VectorFunction.__new__(VectorFunction)
+        new.__dict__.update(self.__dict__)
+        new.f, new.variables, new.who, new.calls, new.staged = f, variables, variables.who, 0, None
+        return new
+
     def call(self, values: list[Any]) -> Any:
         """Return ``f`` at these values of the variables, as it returns it."""
         self.calls += 1
@@ -261,8 +278,7 @@ class VectorFunction:
         self.starts = np.array(list(itertools.accumulate(self.sizes, initial=0)), int)
         self.size = int(self.starts[-1])
         self.dtypes = [np.dtype(getattr(leaves[i], "dtype", np.float64)) for i in self.which]
-        eps = [np.full(n, np.finfo(d).eps) for n, d in zip(self.sizes, self.dtypes, strict=True)]
-        self.eps = np.concatenate(eps)
+        self.eps = np.repeat([float(np.finfo(d).eps) for d in self.dtypes], self.sizes)
         every = paths(treedef)
         self.names = ["output" + every[i] for i in self.which]
         self.scalar = len(leaves) == 1 and self.shapes == [()]
