@@ -45,7 +45,7 @@ UNARY(sqrt, R_SQRT(x), g * (NNM_C(0.5) / Y))
 UNARY(square, x * x, g * (NNM_C(2.0) * X))
 UNARY(absolute, R_ABS(x), g * (X != X ? X : (real_t)((X > 0) - (X < 0))))
 UNARY(reciprocal, NNM_C(1.0) / x, g * -(Y * Y))
-UNARY(relu, x > 0 ? x : (x != x ? x : NNM_C(0.0)), X <= 0 ? NNM_C(0.0) : g)
+UNARY(relu, x > 0 ? x : (x != x ? x : NNM_C(0.0)), Y <= 0 ? NNM_C(0.0) : g)
 #undef X
 #undef Y
 

@@ -1,9 +1,16 @@
-/* What is done with the entries of C while they are in the first-level cache: gemm_packed tells of each piece of C as
- * soon as it is whole. */
+/* What is done with the entries of C while they are in registers, before they are stored, and while they are in the
+ * first-level cache: gemm_packed tells of each piece of C as soon as it is whole. */
 #ifndef NNM_GEMM_AFTER_H
 #define NNM_GEMM_AFTER_H
 
 #include "nnm_base.h"
+
+/* With the bits of loops that would follow the product: the row is added to whole sums, then 0 takes the place of x <= 0;
+ * NaN stays. */
+typedef struct {
+    const void *row; /* a number for each column of C; or NULL */
+    int relu;
+} nnm_finish;
 
 typedef struct nnm_after nnm_after;
 struct nnm_after {

@@ -7,11 +7,15 @@
  *
  * gemm_packed: for larger products, in packed.inc.c.
  *
+ * Both add a row to C and apply an activation before they store it, where `finish` says so: see after.h.
+ *
  * gemm_dots: B has unit stride in k and so has A: entries of C are dot products. For few rows, which do not pay for packing.
  *
  * c: distinct from a and b. Nothing beside the entries of A is read; of B, what lies between its entries may be read and
  * is not used.
  */
+#include "gemm/after.h"
+
 #ifndef NNM_GEMM_ONCE
 #define NNM_GEMM_ONCE
 #if !defined(__GNUC__)
@@ -115,12 +119,46 @@ GEMM_INLINE void NNM_FN(put)(real_t *to, vec_t x, nnm_idx n)
 #endif
 }
 
+/* An nnm_finish from some column on. */
+typedef struct {
+    const real_t *row;
+    int relu;
+} NNM_FN(finish);
+
+static inline NNM_FN(finish) NNM_FN(finish_from)(const nnm_finish *f, nnm_idx col)
+{
+    return (NNM_FN(finish)){f->row ? (const real_t *)f->row + col : NULL, f->relu};
+}
+
+/* What is added to n columns, a vector at most, from `col` on: without a row -0.0, with which every number stays what it
+ * is. */
+GEMM_INLINE vec_t NNM_FN(row_of)(const NNM_FN(finish) *f, nnm_idx col, nnm_idx n)
+{
+    const vec_t none = -(vec_t){0};
+    return !f->row ? none : n == VL ? *(const vec_t *)(f->row + col) : NNM_FN(get)(f->row + col, none, n);
+}
+
+/* 0 where x <= 0, else x. */
+GEMM_INLINE vec_t NNM_FN(rectified)(vec_t x)
+{
+#if GEMM_BYTES == 64 && NNM_IS_F32
+    return (vec_t)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NLE_UQ), (__m512)x);
+#elif GEMM_BYTES == 64
+    return (vec_t)_mm512_maskz_mov_pd(_mm512_cmp_pd_mask((__m512d)x, _mm512_setzero_pd(), _CMP_NLE_UQ), (__m512d)x);
+#elif GEMM_BYTES
+    return (vec_t)((mask_t)x & ~(mask_t)(x <= (vec_t){0}));
+#else
+    return x <= 0 ? 0 : x;
+#endif
+}
+
 /* A panel of B: `rows` of them at b, `tail` more, which end in zeros, at t. */
 typedef struct {
     const real_t *b;
     nnm_idx kb, rows;
     const real_t *t;
     nnm_idx tail;
+    const NNM_FN(finish) *finish; /* of its columns, with its rows C is whole; or NULL */
 } NNM_FN(panel);
 
 /* mr rows and nv vectors of C, the last of them with `edge` entries. */
@@ -163,6 +201,23 @@ GEMM_INLINE void NNM_FN(block)(const int mr, const int nv, const int along_k, co
             for (int v = 0; v < nv; ++v)
                 acc[i][v] += y * *(const vec_t *)(s->t + (q * nv + v) * VL);
         }
+    if (s->finish) {
+        GEMM_UNROLL
+        for (int v = 0; v < nv; ++v) {
+            const vec_t y = NNM_FN(row_of)(s->finish, v * VL, v < nv - 1 ? VL : edge);
+            GEMM_UNROLL
+            for (int i = 0; i < mr; ++i)
+                acc[i][v] += y;
+        }
+        if (s->finish->relu) {
+            GEMM_UNROLL
+            for (int i = 0; i < mr; ++i) {
+                GEMM_UNROLL
+                for (int v = 0; v < nv; ++v)
+                    acc[i][v] = NNM_FN(rectified)(acc[i][v]);
+            }
+        }
+    }
     GEMM_UNROLL
     for (int i = 0; i < mr; ++i) {
         GEMM_UNROLL
@@ -309,7 +364,7 @@ static void NNM_FN(pack)(nnm_idx rows, nnm_idx width, int nv, const real_t *b, n
 }
 
 void NNM_FN(gemm)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_idx ra, nnm_idx ka, const real_t *b, nnm_idx kb,
-                  nnm_idx nb, real_t *c, nnm_idx ldc, int adds)
+                  nnm_idx nb, real_t *c, nnm_idx ldc, int adds, const void *finish)
 {
     real_t room[GEMM_KC * GEMM_NV * VL];
     const nnm_idx vectors = (n + VL - 1) / VL, panels = (vectors + GEMM_NV - 1) / GEMM_NV;
@@ -319,18 +374,22 @@ void NNM_FN(gemm)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_idx ra, 
     for (nnm_idx q = 0; q < panels; ++q) {
         const int nv = (int)(vectors / panels + (q < vectors % panels));
         const nnm_idx width = n - j < nv * VL ? n - j : nv * VL, edge = width - (nv - 1) * VL, over = VL - edge;
-        NNM_FN(panel) s = {b + j * nb, kb, k, room, 0};
+        NNM_FN(panel) s = {b + j * nb, kb, k, room, 0, NULL};
+        NNM_FN(finish) end = {NULL, 0};
+        if (finish)
+            end = NNM_FN(finish_from)(finish, j);
         if (!packs) {
             /* Rows whose last vector would reach behind the last entry of B are copied. */
             const nnm_idx tail = (over + kb - 1) / kb;
             s.tail = tail < k ? tail : k;
             s.rows = k - s.tail;
+            s.finish = finish ? &end : NULL;
             NNM_FN(pack)(s.tail, width, nv, s.b + s.rows * kb, kb, 1, room);
             NNM_FN(panel_product)(nv, m, a, ra, ka, &s, c + j, ldc, edge, !adds);
         } else {
             for (nnm_idx p = 0; p == 0 || p < k; p += GEMM_KC) {
                 const nnm_idx rows = k - p < GEMM_KC ? k - p : GEMM_KC;
-                NNM_FN(panel) packed = {room, nv * VL, rows, room, 0};
+                NNM_FN(panel) packed = {room, nv * VL, rows, room, 0, finish && p + rows >= k ? &end : NULL};
                 NNM_FN(pack)(rows, width, nv, s.b + p * kb, kb, nb, room);
                 NNM_FN(panel_product)(nv, m, a + p * ka, ra, ka, &packed, c + j, ldc, edge, p == 0 && !adds);
             }

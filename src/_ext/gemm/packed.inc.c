@@ -12,10 +12,8 @@
  * Each entry of C is, for each part of k, one chain of fused multiply-adds in the order of p; the parts, which depend on
  * k alone, are added in order. So the bits do not depend on how rows and columns are dealt to threads.
  *
- * `room`: as much as layouts.py says (packed_scratch). Nothing beside the entries of A and B is read. `after`: see after.h.
+ * `room`: as much as layouts.py says (packed_scratch). Nothing beside the entries of A and B is read. `after`, `finish`: see after.h.
  */
-
-#include "gemm/after.h"
 
 /* Lines that tiles ask for while they compute, one for every LINE along k, and how far apart these are. */
 typedef struct {
@@ -29,10 +27,10 @@ typedef struct {
 #define GEMM_NR (GEMM_PV * VL)
 
 /* mr rows and nv full vectors of C. A in `lines`: see pack_lines; else at a[i + p * ka]. `copies`: what is read of B is
- * written to `to`, packed. */
+ * written to `to`, packed. `finish`: of these columns, or NULL. */
 GEMM_INLINE void NNM_FN(tile)(const int mr, const int nv, const int lines, const int copies, nnm_idx k, const real_t *a,
                               nnm_idx ka, const real_t *b, nnm_idx kb, real_t *to, real_t *c, nnm_idx ldc, const int adds,
-                              const NNM_FN(ahead) *next)
+                              const NNM_FN(ahead) *next, const NNM_FN(finish) *finish)
 {
     vec_t acc[GEMM_PR][GEMM_PV];
     const real_t *next_a = next->a, *next_b = next->b, *next_c = c;
@@ -81,32 +79,48 @@ GEMM_INLINE void NNM_FN(tile)(const int mr, const int nv, const int lines, const
     }
     if (adds) {
         GEMM_UNROLL
-        for (int i = 0; i < mr; ++i, c += ldc) {
+        for (int i = 0; i < mr; ++i) {
             GEMM_UNROLL
             for (int v = 0; v < nv; ++v)
-                *(vec_t *)(c + v * VL) += acc[i][v];
+                acc[i][v] += *(const vec_t *)(c + i * ldc + v * VL);
         }
-    } else {
+    }
+    if (finish) {
         GEMM_UNROLL
-        for (int i = 0; i < mr; ++i, c += ldc) {
+        for (int v = 0; v < nv; ++v) {
+            const vec_t y = NNM_FN(row_of)(finish, v * VL, VL);
             GEMM_UNROLL
-            for (int v = 0; v < nv; ++v)
-                *(vec_t *)(c + v * VL) = acc[i][v];
+            for (int i = 0; i < mr; ++i)
+                acc[i][v] += y;
         }
+        if (finish->relu) {
+            GEMM_UNROLL
+            for (int i = 0; i < mr; ++i) {
+                GEMM_UNROLL
+                for (int v = 0; v < nv; ++v)
+                    acc[i][v] = NNM_FN(rectified)(acc[i][v]);
+            }
+        }
+    }
+    GEMM_UNROLL
+    for (int i = 0; i < mr; ++i, c += ldc) {
+        GEMM_UNROLL
+        for (int v = 0; v < nv; ++v)
+            *(vec_t *)(c + v * VL) = acc[i][v];
     }
 }
 
 typedef void (*NNM_FN(tile_f))(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b, nnm_idx kb, real_t *to, real_t *c,
-                               nnm_idx ldc, int adds, const NNM_FN(ahead) *next);
+                               nnm_idx ldc, int adds, const NNM_FN(ahead) *next, const NNM_FN(finish) *finish);
 
 #ifndef GEMM_TILE
 #define GEMM_TILE_NAME(mr, nv, lines, copies) NNM_FN(tile_##mr##_##nv##_##lines##copies)
 #define GEMM_TILE(mr, nv, lines, copies)                                                                              \
     static void GEMM_TILE_NAME(mr, nv, lines, copies)(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b,        \
                                                       nnm_idx kb, real_t *to, real_t *c, nnm_idx ldc, int adds,       \
-                                                      const NNM_FN(ahead) *next)                                      \
+                                                      const NNM_FN(ahead) *next, const NNM_FN(finish) *finish)        \
     {                                                                                                                 \
-        NNM_FN(tile)(mr, nv, lines, copies, k, a, ka, b, kb, to, c, ldc, adds, next);                                 \
+        NNM_FN(tile)(mr, nv, lines, copies, k, a, ka, b, kb, to, c, ldc, adds, next, finish);                         \
     }
 #define GEMM_TILES(mr)                                                                                                \
     GEMM_TILE(mr, 1, 0, 0)                                                                                            \
@@ -126,17 +140,28 @@ static const NNM_FN(tile_f) NNM_FN(tiles)[GEMM_PR][2][2][2] = {GEMM_HEIGHTS(GEMM
 
 /* A tile whose last vector is not full: beside the entries of C nothing is touched. */
 static void NNM_FN(edge)(NNM_FN(tile_f) tile, nnm_idx h, nnm_idx w, nnm_idx full, nnm_idx k, const real_t *a, nnm_idx ka,
-                         const real_t *b, real_t *c, nnm_idx ldc, int adds, const NNM_FN(ahead) *next)
+                         const real_t *b, real_t *c, nnm_idx ldc, int adds, const NNM_FN(ahead) *next,
+                         const NNM_FN(finish) *finish)
 {
     real_t whole[GEMM_PR * GEMM_NR];
     const real_t *from = whole;
-    tile(k, a, ka, b, full, NULL, whole, full, 0, next);
+    tile(k, a, ka, b, full, NULL, whole, full, 0, next, NULL);
     const nnm_idx last = full - VL, rest = w - last;
+    const vec_t row_start = finish ? NNM_FN(row_of)(finish, 0, w < VL ? w : VL) : (vec_t){0},
+                row_end = finish ? NNM_FN(row_of)(finish, last, rest) : (vec_t){0};
     for (nnm_idx i = 0; i < h; ++i, c += ldc, from += full) {
         vec_t start = *(const vec_t *)from, end = *(const vec_t *)(from + last);
         if (adds) {
             start += NNM_FN(get)(c, start, w < VL ? w : VL);
             end += NNM_FN(get)(c + last, end, rest);
+        }
+        if (finish) {
+            start += row_start;
+            end += row_end;
+            if (finish->relu) {
+                start = NNM_FN(rectified)(start);
+                end = NNM_FN(rectified)(end);
+            }
         }
         if (last)
             *(vec_t *)c = start;
@@ -256,6 +281,7 @@ typedef struct {
     nnm_idx ldc;
     real_t *pa, *pb;            /* packed */
     const nnm_after *then;      /* of the last part of k */
+    const nnm_finish *finish;   /* likewise */
     nnm_idx row, col;           /* of C, where c begins */
     int lines, packs, copies, adds;
 } NNM_FN(work);
@@ -288,13 +314,18 @@ static void NNM_FN(multiply_block)(const NNM_FN(work) *w)
                 next.b = w->after + late * w->apart;
                 next.step_b = LINE;
             }
+            NNM_FN(finish) columns, *finish = NULL;
+            if (w->finish) {
+                columns = NNM_FN(finish_from)(w->finish, w->col + j);
+                finish = &columns;
+            }
             const NNM_FN(tile_f) *tiles = NNM_FN(tiles)[h - 1][w->lines][nv - 1];
             if (some % VL)
-                NNM_FN(edge)(tiles[0], h, some, nv * VL, k, a, h, w->pb + j * k, c + j, ldc, w->adds, &next);
+                NNM_FN(edge)(tiles[0], h, some, nv * VL, k, a, h, w->pb + j * k, c + j, ldc, w->adds, &next, finish);
             else if (w->copies && s == w->from && some == GEMM_NR)
-                tiles[1](k, a, h, w->b + j, w->kb, w->pb + j * k, c + j, ldc, w->adds, &next);
+                tiles[1](k, a, h, w->b + j, w->kb, w->pb + j * k, c + j, ldc, w->adds, &next, finish);
             else
-                tiles[0](k, a, h, w->pb + j * k, nv * VL, NULL, c + j, ldc, w->adds, &next);
+                tiles[0](k, a, h, w->pb + j * k, nv * VL, NULL, c + j, ldc, w->adds, &next, finish);
         }
         own += h * w->ra;
         a += h * ((k + LINE - 1) / LINE * LINE);
@@ -306,7 +337,8 @@ static void NNM_FN(multiply_block)(const NNM_FN(work) *w)
 }
 
 void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_idx ra, nnm_idx ka, const real_t *b,
-                         nnm_idx kb, nnm_idx nb, real_t *c, nnm_idx ldc, int adds, real_t *room, const void *after)
+                         nnm_idx kb, nnm_idx nb, real_t *c, nnm_idx ldc, int adds, real_t *room, const void *after,
+                         const void *finish)
 {
     if (m < 1 || n < 1)
         return;
@@ -329,6 +361,7 @@ void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_i
             w.k = (q < k ? q : k) - p;
             w.adds = kp > 0 || adds;
             w.then = kp + 1 == kparts ? after : NULL;
+            w.finish = kp + 1 == kparts ? finish : NULL;
             w.row = row;
             w.a = a + row * ra + p * ka;
             for (nnm_idx np = 0; np < nparts; ++np) {

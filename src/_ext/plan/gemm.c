@@ -1,11 +1,13 @@
 /* Matrix products, one after the other over some axes.
  *
- * refs: a, b, c; packed, also the scratch of all threads. With a step behind it: a, b, learning rate, number of the step,
- *       weights, slots, the new weights and slots, the scratch.
+ * refs: a, b, c; packed, also the scratch of all threads. With a row that is added to c: a, b, the row, c, the scratch.
+ *       With a step behind it: a, b, learning rate, number of the step, weights, slots, the new weights and slots, the
+ *       scratch.
  * ints: type, how, rows of a panel (packed: bytes of a thread's scratch), m, n, k, strides of a along m and k, of b
  *       along k and n, of c along m (in entries; along n it is 1), number of axes, then for each of them, outermost
  *       first: length, strides of a, b, c in bytes. A packed product (without axes) of which C is the gradient for a step
  *       of an optimizer, which nobody else reads, has behind them: rule, type, bytes of a tile in the thread's scratch.
+ *       A product by blocks or packed that finishes its entries in registers: whether there is a row, whether relu.
  * reals: the numbers of the rule.
  *
  * Threads share the axes where they give each as much, else the rows of C, or its columns where rows are few; packed,
@@ -117,17 +119,19 @@ void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c)
         break;
     case NNM_BY_BLOCKS:
         if (p->type == NNM_F32)
-            kernels->gemm_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds);
+            kernels->gemm_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds,
+                              p->finish);
         else
-            kernels->gemm_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds);
+            kernels->gemm_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds,
+                              p->finish);
         break;
     case NNM_BY_PACKED:
         if (p->type == NNM_F32)
             kernels->gemm_packed_f32(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room,
-                                     p->after);
+                                     p->after, p->finish);
         else
             kernels->gemm_packed_f64(p->m, p->n, p->k, x, p->ra, p->ka, y, p->kb, p->nb, z, p->ldc, (int)p->adds, p->room,
-                                     p->after);
+                                     p->after, p->finish);
         break;
     case NNM_BY_DOTS:
         if (p->type == NNM_F32)
@@ -142,6 +146,7 @@ void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c)
 
 /* ---------------------------------------------------------------------------------------------- the instruction */
 enum { MAX_LOOPS = 64, ROWS = 8, COLUMNS = 16, PACKED_COLUMNS = 32 };
+enum { OF_FINISH = 2, OF_STEP = 3 }; /* integers behind the axes */
 
 void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
 {
@@ -149,11 +154,13 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
     const int64_t *I = in->ints, axes = I[11], *axis = I + 12;
     const int packed = I[1] == NNM_BY_PACKED;
     const int64_t panel = packed ? 0 : I[2];
-    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0, NULL, NULL};
+    nnm_product p = {I[0], I[1], I[3], I[4], I[5], I[6], I[7], I[8], I[9], I[10], 0, NULL, NULL, NULL};
     const int64_t *behind = axis + 4 * axes;
-    const int steps = in->nints > behind - I;
-    char *c = nnm_at(frame, in->refs[2]);
+    const int steps = in->nints - (behind - I) == OF_STEP, finishes = in->nints - (behind - I) == OF_FINISH;
+    const int row = finishes && behind[0];
+    char *c = nnm_at(frame, in->refs[2 + row]);
     nnm_step_after step;
+    nnm_finish finish;
     if (packed)
         p.room = nnm_at(frame, in->refs[in->nrefs - 1]) + t / nnm_slices(in) * I[2];
     if (steps) {
@@ -161,6 +168,10 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
         step.cols = p.n;
         step.after.tile = c = (char *)p.room + I[2] - behind[2];
         p.after = &step.after;
+    }
+    if (finishes) {
+        finish = (nnm_finish){row ? nnm_at(frame, in->refs[2]) : NULL, behind[1] != 0};
+        p.finish = &finish;
     }
     int64_t many = 1, low = 0, high, at[MAX_LOOPS] = {0};
     for (int64_t k = 0; k < axes; ++k)
@@ -182,6 +193,8 @@ void nnm_exec_gemm(const nnm_instr *in, nnm_frame *frame, int t, int nt)
             b += from * p.nb * size;
             c += steps ? 0 : from * size;
             step.col = from;
+            if (row)
+                finish.row = (const char *)finish.row + from * size;
             p.n = to - from;
         }
         if (from == to)

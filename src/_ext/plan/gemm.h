@@ -15,6 +15,7 @@ typedef struct {
     int64_t adds; /* C += A B; by blocks or packed */
     void *room;   /* of this thread, where operands are packed */
     const void *after; /* packed: what is done with its pieces, see gemm/after.h */
+    const void *finish; /* by blocks or packed: what is done with its entries before they are stored, see there */
 } nnm_product;
 
 void nnm_multiply(const nnm_product *p, const char *a, const char *b, char *c);

@@ -68,8 +68,8 @@ def shares(step: Step, threads: int) -> list[Share | None]:
 # -------------------------------------------------------------------------------------------------- products
 def _product(step: Step, threads: int) -> list[Share | None]:
     a, b, c = _factors(step, threads)
-    if len(step.reads) == 2:
-        return [a, b, c]
+    if len(step.reads) <= 3:  # perhaps a row that is added, of which each thread reads what it may
+        return [a, b, *[None] * (len(step.reads) - 2), c]
     made = len(step.writes)  # an optimizer's step on the pieces of the result
     return [a, b, None, None, *[c] * made, *[c] * made]
 

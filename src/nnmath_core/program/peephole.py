@@ -19,7 +19,7 @@ from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Step, View
 from nnmath_core.program.nodes import Map, Reduction
 
-__all__ = ["joined"]
+__all__ = ["is_zero", "joined"]
 
 
 def joined(steps: Sequence[Step], kept: Iterable[Buffer]) -> list[Step]:
@@ -138,3 +138,8 @@ def _is_number(v: View, x: float) -> bool:
         and not array.flags.writeable
         and bool(np.all(array == x))
     )
+
+
+def is_zero(v: View) -> bool:
+    """Whether a view is the number 0.0, of plus sign."""
+    return _is_number(v, 0.0) and not np.signbit(v.buffer.array).any()

@@ -73,9 +73,9 @@ relu = Primitive(
     "relu",
     forward=lambda be, x: be.xp.maximum(x, 0),
     elementwise=True,
-    vjp=(lambda g, xs, y: where(less_equal(xs[0], 0), 0.0, g),),
-    keeps=("0",),
-    selects=lambda i, xs, y: logical_not(less_equal(xs[0], 0)),
+    vjp=(lambda g, xs, y: where(less_equal(y, 0), 0.0, g),),
+    keeps=("y",),  # 0 where the operand is 0 or less: who keeps the operand keeps one array more
+    selects=lambda i, xs, y: logical_not(less_equal(y, 0)),
     samples=lambda d: [sample(d.apart(3, 4)), sample(d.apart(0, 4)), sample(d.apart())],
     special=[
         Special("relu at 0: 0", (0.0,), (0.0,)),

@@ -11,6 +11,7 @@ from nnmath_core.autodiff.control.subprogram import SubProgram
 from nnmath_core.program import loops
 from nnmath_core.program.builder import Buffer, Builder, Step, View
 from nnmath_core.program.epilogue import with_epilogues
+from nnmath_core.program.finish import with_finishes
 from nnmath_core.program.fuse import Group, fused
 from nnmath_core.program.ir import Equation
 from nnmath_core.program.lower.elementwise import mapped
@@ -51,7 +52,7 @@ def define_constants(b: Builder, constants: Mapping[Var, Any]) -> None:
 def scheduled(b: Builder, kept: set[Buffer]) -> list[Step]:
     """The steps with their nodes gathered into instructions of the machine; what nobody reads is left out."""
     steps = with_row_sums(b, needed_steps(b.steps, kept))
-    order = fused(joined(steps, kept), kept)
+    order = fused(with_finishes(b, joined(steps, kept), kept), kept)
     readers: dict[Buffer, list[Any]] = {}
     for unit in order:
         for step in [m.step for m in unit.members] if isinstance(unit, Group) else [unit]:

@@ -16,8 +16,8 @@ import numpy as np
 from nnmath_core._ext._cpu import runs_here, selected
 
 __all__ = [
-    "BLOCKS", "DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "seconds_more_packed",
-    "tile_bytes",
+    "BLAS", "BLOCKS", "DEPTH", "PACKED", "TYPES", "Matrices", "best_layout", "packed_scratch", "seconds_more",
+    "seconds_more_packed", "tile_bytes",
 ]  # fmt: skip
 
 TYPES = {
@@ -328,17 +328,27 @@ def _packed_seconds(
 
 def seconds_more_packed(dtype: np.dtype[Any], ints: Sequence[int]) -> float:
     """How much longer a product takes packed than as it is chosen (ints: see plan/gemm.c); infinite: it cannot be."""
+    return _seconds_more(dtype, ints).get(PACKED, math.inf)
+
+
+def seconds_more(dtype: np.dtype[Any], ints: Sequence[int]) -> tuple[float, int]:
+    """How much longer a product takes by the faster of our kernels than as it is chosen; by blocks or packed."""
+    more = _seconds_more(dtype, ints)
+    return min(((s, how) for how, s in more.items()), default=(math.inf, BLOCKS))
+
+
+def _seconds_more(dtype: np.dtype[Any], ints: Sequence[int]) -> dict[int, float]:
     how, (m, n, k, ra, ka, kb, nb) = ints[1], ints[3:10]
-    if how == PACKED:
-        return 0.0
-    if not PACKS or dtype.kind != "f" or m < 2 or n < 2 or how not in (BLAS, BLOCKS):
-        return math.inf
-    chosen = (
-        _blas_seconds(dtype, m, n, k, nb == 1, ra == 1)
-        if how == BLAS
-        else _blocks_seconds(dtype, m, n, k, nb, ka != 1)
-    )
-    return _packed_seconds(dtype, m, n, k, ra, ka, kb, nb) - chosen
+    if dtype.kind != "f" or how not in (BLAS, BLOCKS, PACKED):
+        return {}
+    each: dict[int, float] = {}
+    if how == BLAS:
+        each[BLAS] = _blas_seconds(dtype, m, n, k, nb == 1, ra == 1)
+    if ka == 1 or ra == 1 or m == 1:
+        each[BLOCKS] = _blocks_seconds(dtype, m, n, k, nb, ka != 1)
+    if how == PACKED or (PACKS and m > 1 and n > 1):
+        each[PACKED] = _packed_seconds(dtype, m, n, k, ra, ka, kb, nb)
+    return {ours: each[ours] - each[how] for ours in (BLOCKS, PACKED) if ours in each}
 
 
 def packed_scratch(item: int, m: int, n: int, k: int) -> int:
