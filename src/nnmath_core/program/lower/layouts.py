@@ -285,10 +285,15 @@ def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turne
     panels, blocks = -(-vectors // VECTORS), -(-m // ROWS)
     height, across = m / blocks, vectors / panels
     cycles = max(height * across / RATE, (height + 2 * across) / 2, 4.0)
-    ns = 40 + panels * blocks * (CYCLE * k * cycles + 16) + m * vectors * 0.1
+    around, again, line = (9, 0, 3) if WIDTH == 32 and k <= 256 else (16, 8, 4)
+    ns = 40 + panels * blocks * (CYCLE * k * cycles + around) + m * vectors * 0.1
     packs = nb != 1 or (k > 256 and m >= 4 * ROWS)
     if packs:
-        ns += panels * blocks * 8 + panels * k * 4 + n * k * (0.1 if nb != 1 else 0.02) * item / 4
+        ns += (
+            panels * blocks * again
+            + panels * k * line
+            + n * k * (0.1 if nb != 1 else 0.02) * item / 4
+        )
     size = n * k * item
     if size > LARGE:
         ns += size * 0.035
@@ -313,8 +318,14 @@ def _packed_seconds(
     cycles = blocks * max(m / blocks * vectors / RATE, (m / blocks * panels + vectors) / 2)
     edge = m * (0.5 if WIDTH == 64 else 1.2 * vector) if n % vector else 0.0
     each = item / 4
-    a = 0.1 if ka == 1 or ra == 1 else 1.0
-    b = (0.035 if m <= FEW else 0.17) if nb == 1 else 0.22 if kb == 1 else 1.0
+    a = 0.1 if ka == 1 else (0.2 if WIDTH == 32 else 0.1) if ra == 1 else 1.0
+    b = (
+        (0.035 if m <= FEW else 0.17)
+        if nb == 1
+        else (0.35 if WIDTH == 32 else 0.22)
+        if kb == 1
+        else 1.0
+    )
     ns = (
         150
         + CYCLE * k * cycles
