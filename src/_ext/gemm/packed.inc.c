@@ -111,12 +111,22 @@ GEMM_INLINE void NNM_FN(tile)(const int mr, const int nv, const int lines, const
 }
 
 typedef void (*NNM_FN(tile_f))(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b, nnm_idx kb, real_t *to, real_t *c,
-                               nnm_idx ldc, int adds, const NNM_FN(ahead) *next, const NNM_FN(finish) *finish);
+                               nnm_idx ldc, int adds, const NNM_FN(ahead) *next);
+typedef void (*NNM_FN(last_tile_f))(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b, nnm_idx kb, real_t *to,
+                                    real_t *c, nnm_idx ldc, int adds, const NNM_FN(ahead) *next,
+                                    const NNM_FN(finish) *finish);
 
 #ifndef GEMM_TILE
 #define GEMM_TILE_NAME(mr, nv, lines, copies) NNM_FN(tile_##mr##_##nv##_##lines##copies)
+#define GEMM_LAST_NAME(mr, nv, lines, copies) NNM_FN(last_tile_##mr##_##nv##_##lines##copies)
 #define GEMM_TILE(mr, nv, lines, copies)                                                                              \
     static void GEMM_TILE_NAME(mr, nv, lines, copies)(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b,        \
+                                                      nnm_idx kb, real_t *to, real_t *c, nnm_idx ldc, int adds,       \
+                                                      const NNM_FN(ahead) *next)                                      \
+    {                                                                                                                 \
+        NNM_FN(tile)(mr, nv, lines, copies, k, a, ka, b, kb, to, c, ldc, adds, next, NULL);                           \
+    }                                                                                                                 \
+    static void GEMM_LAST_NAME(mr, nv, lines, copies)(nnm_idx k, const real_t *a, nnm_idx ka, const real_t *b,        \
                                                       nnm_idx kb, real_t *to, real_t *c, nnm_idx ldc, int adds,       \
                                                       const NNM_FN(ahead) *next, const NNM_FN(finish) *finish)        \
     {                                                                                                                 \
@@ -129,14 +139,18 @@ typedef void (*NNM_FN(tile_f))(nnm_idx k, const real_t *a, nnm_idx ka, const rea
     GEMM_TILE(mr, 1, 1, 0)                                                                                            \
     GEMM_TILE(mr, 2, 1, 0)                                                                                            \
     GEMM_TILE(mr, 2, 1, 1)
-#define GEMM_TILE_ROW(mr)                                                                                             \
-    {{{GEMM_TILE_NAME(mr, 1, 0, 0), NULL}, {GEMM_TILE_NAME(mr, 2, 0, 0), GEMM_TILE_NAME(mr, 2, 0, 1)}},               \
-     {{GEMM_TILE_NAME(mr, 1, 1, 0), NULL}, {GEMM_TILE_NAME(mr, 2, 1, 0), GEMM_TILE_NAME(mr, 2, 1, 1)}}},
+#define GEMM_NAMES(NAME, mr)                                                                                          \
+    {{{NAME(mr, 1, 0, 0), NULL}, {NAME(mr, 2, 0, 0), NAME(mr, 2, 0, 1)}},                                             \
+     {{NAME(mr, 1, 1, 0), NULL}, {NAME(mr, 2, 1, 0), NAME(mr, 2, 1, 1)}}},
+#define GEMM_TILE_ROW(mr) GEMM_NAMES(GEMM_TILE_NAME, mr)
+#define GEMM_LAST_ROW(mr) GEMM_NAMES(GEMM_LAST_NAME, mr)
 #endif
 
 GEMM_HEIGHTS(GEMM_TILES)
-/* By height - 1, lines, vectors - 1, copies. */
+/* By height - 1, lines, vectors - 1, copies; those that finish are instances of their own, so that the others have no test
+ * of it. */
 static const NNM_FN(tile_f) NNM_FN(tiles)[GEMM_PR][2][2][2] = {GEMM_HEIGHTS(GEMM_TILE_ROW)};
+static const NNM_FN(last_tile_f) NNM_FN(last_tiles)[GEMM_PR][2][2][2] = {GEMM_HEIGHTS(GEMM_LAST_ROW)};
 
 /* A tile whose last vector is not full: beside the entries of C nothing is touched. */
 static void NNM_FN(edge)(NNM_FN(tile_f) tile, nnm_idx h, nnm_idx w, nnm_idx full, nnm_idx k, const real_t *a, nnm_idx ka,
@@ -145,7 +159,7 @@ static void NNM_FN(edge)(NNM_FN(tile_f) tile, nnm_idx h, nnm_idx w, nnm_idx full
 {
     real_t whole[GEMM_PR * GEMM_NR];
     const real_t *from = whole;
-    tile(k, a, ka, b, full, NULL, whole, full, 0, next, NULL);
+    tile(k, a, ka, b, full, NULL, whole, full, 0, next);
     const nnm_idx last = full - VL, rest = w - last;
     const vec_t row_start = finish ? NNM_FN(row_of)(finish, 0, w < VL ? w : VL) : (vec_t){0},
                 row_end = finish ? NNM_FN(row_of)(finish, last, rest) : (vec_t){0};
@@ -314,18 +328,20 @@ static void NNM_FN(multiply_block)(const NNM_FN(work) *w)
                 next.b = w->after + late * w->apart;
                 next.step_b = LINE;
             }
-            NNM_FN(finish) columns, *finish = NULL;
-            if (w->finish) {
+            const int copies = w->copies && s == w->from && some == GEMM_NR;
+            const real_t *b = copies ? w->b + j : w->pb + j * k;
+            const nnm_idx kb = copies ? w->kb : nv * VL;
+            const NNM_FN(tile_f) tile = NNM_FN(tiles)[h - 1][w->lines][nv - 1][copies];
+            NNM_FN(finish) columns;
+            if (w->finish)
                 columns = NNM_FN(finish_from)(w->finish, w->col + j);
-                finish = &columns;
-            }
-            const NNM_FN(tile_f) *tiles = NNM_FN(tiles)[h - 1][w->lines][nv - 1];
             if (some % VL)
-                NNM_FN(edge)(tiles[0], h, some, nv * VL, k, a, h, w->pb + j * k, c + j, ldc, w->adds, &next, finish);
-            else if (w->copies && s == w->from && some == GEMM_NR)
-                tiles[1](k, a, h, w->b + j, w->kb, w->pb + j * k, c + j, ldc, w->adds, &next, finish);
+                NNM_FN(edge)(tile, h, some, nv * VL, k, a, h, b, c + j, ldc, w->adds, &next, w->finish ? &columns : NULL);
+            else if (w->finish)
+                NNM_FN(last_tiles)[h - 1][w->lines][nv - 1][copies](k, a, h, b, kb, w->pb + j * k, c + j, ldc, w->adds,
+                                                                    &next, &columns);
             else
-                tiles[0](k, a, h, w->pb + j * k, nv * VL, NULL, c + j, ldc, w->adds, &next, finish);
+                tile(k, a, h, b, kb, w->pb + j * k, c + j, ldc, w->adds, &next);
         }
         own += h * w->ra;
         a += h * ((k + LINE - 1) / LINE * LINE);
