@@ -1,6 +1,7 @@
 """The functions of vector.cuh, which generated kernels call: errors in ULP against more digits, and special values."""
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -69,8 +70,8 @@ def apply(name, *xs):
     return be.to_host(out)
 
 
-def bounds(name):
-    """The error in ULP that the comment before a function states, for both dtypes; 0.5 for what is exact."""
+def comment_of(name):
+    """The comment before a function."""
     lines = launch.read_text("vector.cuh").splitlines()
     at = next(i for i, line in enumerate(lines) if re.search(rf" nnm_{name}\(", line))
     while not lines[at].startswith("//"):
@@ -78,7 +79,12 @@ def bounds(name):
     first = at
     while lines[first - 1].startswith("//"):
         first -= 1
-    text = " ".join(line.removeprefix("// ") for line in lines[first : at + 1])
+    return " ".join(line.removeprefix("// ") for line in lines[first : at + 1])
+
+
+def bounds(name):
+    """The error in ULP that the comment before a function states, for both dtypes; 0.5 for what is exact."""
+    text = comment_of(name)
     if re.search(r"; exact", text):
         return 0.5, 0.5
     return tuple(float(x) for x in re.search(r"; ([\d.]+) / ([\d.]+) ULP", text).groups())
@@ -101,6 +107,48 @@ def least_of(dtype):
 def test_a_function_is_within_the_error_that_its_comment_states(name, dtype):
     error = measured.unary_error(name, dtype, 20_000, apply=apply, least=least_of(dtype))
     assert error <= bound(name, dtype)
+
+
+def normal_near_zero(x):
+    """P(Z <= x) of a standard normal Z, by its series, and its density; |x| < 0.5."""
+    root = np.sqrt(8 * np.arctan(np.longdouble(1)))
+    odd = sum((-x * x / 2) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(16))
+    return 0.5 + x * odd / root, np.exp(-x * x / 2) / root
+
+
+@pytest.mark.parametrize("dtype", REAL)
+@named(["gelu", "gelu_slope"])
+def test_near_zero_where_no_exponential_is_called_the_error_is_smaller(name, dtype):
+    x = np.random.default_rng(6).uniform(-0.5, 0.5, 4000).astype(dtype)
+    wide = x.astype(np.longdouble)
+    below, density = normal_near_zero(wide)
+    exact = below + wide * density if name == "gelu_slope" else wide * below
+    stated = re.search(r"ULP, .*?([\d.]+) / ([\d.]+) for \|x\| < 0\.5", comment_of(name)).groups()
+    error = measured.ulps(apply(name, x), exact, measured.floor_of(name, x))
+    assert error <= float(stated[REAL.index(dtype)])
+
+
+def test_digamma_of_group_gamma_where_its_series_begins():
+    """The last terms count from 8 to 9 alone; from 32 on, where the meaning has its series, they are below 1e-19."""
+    x = np.random.default_rng(8).uniform(8, 9, 2000)
+    y, bernoulli = x.astype(np.longdouble) + 24, (6, -30, 42, -30, 13.2)
+    series = (
+        np.log(y)
+        - 1 / (2 * y)
+        - sum(1 / (b * 2 * k * y ** (2 * k)) for k, b in enumerate(bernoulli, 1))
+    )
+    exact = series - sum(1 / (x.astype(np.longdouble) + k) for k in range(24))
+    # log of CUDA is 1 off, and half a unit each for the difference, what is subtracted and the coefficients
+    assert measured.ulps(apply("digamma", x), exact) <= 2.5
+
+
+@named(["gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"])
+def test_tails_of_single_precision_down_to_the_smallest_normal_number(name):
+    """Some exponentials that are made there are smaller than the result."""
+    x = -np.random.default_rng(7).uniform(8, 15, 4000).astype(np.float32)
+    exact = measured.UNARY[name][0](x.astype(np.float64))
+    x, exact = (y[np.abs(exact) >= least_of(np.float32)] for y in (x, exact))
+    assert measured.ulps(apply(name, x), exact) <= bounds(name)[0]
 
 
 @pytest.mark.parametrize("dtype", REAL)
@@ -180,6 +228,10 @@ def test_nan_passes_the_choices_of_group_plain(dtype):
     np.testing.assert_array_equal(
         apply("clip", x, np.full_like(x, _NAN), high), np.full_like(x, _NAN)
     )
+    zeros = np.array([0, -0.0, _NAN], dtype)
+    np.testing.assert_array_equal(apply("relu_pull", np.full_like(zeros, 3), zeros), [0, 0, 3])
+    x, low, high = np.array([[-0.0, 0, -0.0, 0], [0, -0.0, -1, -1], [1, 1, 0, -0.0]], dtype)
+    np.testing.assert_array_equal(np.signbit(apply("clip", x, low, high)), np.signbit(x))
 
 
 PLAIN = {
