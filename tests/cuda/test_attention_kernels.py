@@ -183,6 +183,15 @@ def test_few_blocks_take_tiles_in_turn(device, orders, causal, rng, monkeypatch)
 
 # ------------------------------------------------------------------------------------------------------ extreme values
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_small_cotangents_keep_their_digits(cp, dtype, rng):
+    """All is linear in them and a power of two is exact: nothing that has a size of its own is added."""
+    xs, part = drawn(rng, (), 20, 70, 8, 8, dtype), dtype(2.0**-40)
+    _, *whole = on_device(xs, scale=0.3)
+    _, *small = on_device([*xs[:3], part * xs[3]], scale=0.3)
+    assert all(np.array_equal(x, part * y) for x, y in zip(small, whole, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_large_scores_and_weights_that_vanish(orders, dtype):
     q = np.linspace(-1e4, 1e4, 20, dtype=dtype)[:, None]
     k, v = np.array([[1e4], [2e4], [-1e4]], dtype), np.array([[1.0], [2.0], [3.0]], dtype)
