@@ -11,7 +11,7 @@ from nnmath_core.program.lower import layouts
 
 
 def layer(x, w, b):
-    return nm.nn.relu(x @ w + b)
+    return np.tanh(x @ w + b)
 
 
 def kept(x, w, b):
