@@ -21,6 +21,11 @@ SAVED = (RBX, RBP, 12, 13, 14, 15)
 """Registers that a function must give back as they were."""
 IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, IF_LESS, IF_NOT_LESS, IF_NOT_GREATER = 2, 4, 5, 0xC, 0xD, 0xE
 """Conditions of jumps; below is without a sign."""
+# Predicates of comparisons, operations of table 1
+LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04
+UNORDERED, ORDERED, NOT_LESS, NOT_LESS_EQUAL = 0x03, 0x07, 0x15, 0x16
+ADD, MULTIPLY, SUBTRACT, MIN, DIVIDE, MAX, SQRT = 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x51
+AND, OR, XOR = 0x54, 0x56, 0x57
 _GENERAL = {"mov": 0x8B, "or": 0x0B, "sbb": 0x1B, "sub": 0x2B, "xor": 0x33, "cmp": 0x3B}
 _WITH_NUMBER = {
     "add": (0x81, 0),
@@ -217,6 +222,14 @@ class Assembler(ABC):
     def lanes(self) -> int:
         """Entries of a vector."""
         return self.width // self.size
+
+    def columns(self, u: int = 0) -> Literal:
+        """The numbers of the lanes of a vector, which is vector ``u`` of several."""
+        numbers = (u * self.lanes + k for k in range(self.lanes))
+        return Literal(
+            int.from_bytes(b"".join(n.to_bytes(self.size, "little") for n in numbers), "little"),
+            lanes=True,
+        )
 
     @abstractmethod
     def packed(

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import ClassVar
 
 from nnmath_core.program.native.assembler import (
+    ADD,
+    AND,
+    EQUAL,
     IF_LESS,
     IF_NOT_EQUAL,
+    LESS,
+    LESS_EQUAL,
+    MULTIPLY,
+    NOT_LESS,
+    OR,
     RAX,
     RCX,
     RDX,
     RSI,
     RSP,
+    SUBTRACT,
+    XOR,
     Assembler,
     Literal,
     Memory,
@@ -20,9 +30,7 @@ from nnmath_core.program.native.assembler import (
 
 __all__ = ["Avx2"]
 
-AND, AND_NOT, OR, XOR = 0x54, 0x55, 0x56, 0x57
-ADD, MULTIPLY, SUBTRACT = 0x58, 0x59, 0x5C
-EQUAL, LESS, LESS_EQUAL, NOT_LESS = 0x00, 0x11, 0x12, 0x15
+AND_NOT = 0x55
 _LOGICAL = {"and": AND, "and not": AND_NOT, "or": OR, "xor": XOR}
 _SCRATCH = Memory(RSP, offset=-24)
 """Below the stack, where no signal writes; with room for a register that is put on it."""
@@ -304,6 +312,6 @@ class Avx2(Assembler):
         self.general_number("mov", RDX, self.lanes)
         self.label(few)
         self.spread(self.tail, RDX)
-        numbers = b"".join(k.to_bytes(self.size, "little") for k in range(self.lanes))
-        columns = Literal(int.from_bytes(numbers, "little"), lanes=True)
-        self._integer(0x66, 0x37, self.tail, self.tail, columns, table=2 if self.double else 1)
+        self._integer(
+            0x66, 0x37, self.tail, self.tail, self.columns(), table=2 if self.double else 1
+        )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from nnmath_core.program.native.assembler import (
+    ADD,
     IF_LESS,
+    NOT_LESS,
     RCX,
     RDX,
     Assembler,
@@ -98,7 +100,7 @@ class Avx512(Assembler):
 
     def scale(self, out: int, a: int, n: int, low: Operand) -> None:
         k = self.mask()
-        self.compare(k, n, low, 0x15)  # not less
+        self.compare(k, n, low, NOT_LESS)
         self.evex(0x2C, out, a, n, table=2, prefix=1, wide=self.double, mask=k, zero=True)
         self.masks.append(k)
 
@@ -135,7 +137,7 @@ class Avx512(Assembler):
         self.evex(opcode, acc, acc, x, prefix=int(self.double), wide=self.double, mask=mask)
 
     def add_one(self, out: int, a: int, mask: int) -> None:
-        self.evex(0x58, out, out, a, prefix=3, wide=True, length=0, mask=mask)
+        self.evex(ADD, out, out, a, prefix=3, wide=True, length=0, mask=mask)
 
     # ------------------------------------------------------------------------------------------ masks
     def compare(

@@ -19,12 +19,16 @@ import struct
 
 from nnmath_core._ext import _cpu
 from nnmath_core.program.native.assembler import (
+    AND,
+    DIVIDE,
+    GREATER,
     IF_BELOW,
     IF_EQUAL,
     IF_LESS,
     IF_NOT_EQUAL,
     IF_NOT_GREATER,
     IF_NOT_LESS,
+    LESS,
     RAX,
     RCX,
     RDI,
@@ -39,17 +43,7 @@ from nnmath_core.program.native.assembler import (
 )
 from nnmath_core.program.native.avx2 import Avx2
 from nnmath_core.program.native.avx512 import Avx512
-from nnmath_core.program.native.recipes import (
-    AND,
-    DIRECT,
-    DIVIDE,
-    FUSED,
-    GREATER,
-    LESS,
-    MASKS,
-    RECIPES,
-    Operand,
-)
+from nnmath_core.program.native.recipes import DIRECT, FUSED, MASKS, RECIPES, Operand
 from nnmath_core.program.native.reductions import Accumulators
 from nnmath_core.program.native.run import Instruction, Run, elsewhere, expanded
 
@@ -400,9 +394,7 @@ class _Function:
 
     def columns(self, u: int) -> Literal:
         """The numbers of the columns of a vector."""
-        lanes, size = self.asm.lanes, self.asm.size
-        numbers = b"".join((u * lanes + k).to_bytes(size, "little") for k in range(lanes))
-        return Literal(int.from_bytes(numbers, "little"), lanes=True)
+        return self.asm.columns(u)
 
     def number(self, x: float) -> Literal:
         return Literal(int.from_bytes(struct.pack("<d" if self.run.double else "<f", x), "little"))

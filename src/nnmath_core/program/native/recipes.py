@@ -9,18 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nnmath_core.program.native.assembler import Assembler, Literal
+from nnmath_core.program.native.assembler import (
+    ADD,
+    AND,
+    DIVIDE,
+    EQUAL,
+    GREATER,
+    GREATER_EQUAL,
+    LESS,
+    LESS_EQUAL,
+    MAX,
+    MIN,
+    MULTIPLY,
+    NOT_EQUAL,
+    NOT_LESS_EQUAL,
+    OR,
+    SQRT,
+    SUBTRACT,
+    UNORDERED,
+    XOR,
+    Assembler,
+    Literal,
+)
 
 __all__ = ["DIRECT", "FUSED", "MASKED", "MASKS", "RECIPES", "REDUCTIONS", "Operand"]
 
 Operand = tuple[str, int] | tuple[str, float]
 """("value", i), of an instruction; ("arg", k), from memory; ("number", x)."""
-
-# Comparisons, operations of table 1 and of table 2
-LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04
-UNORDERED, ORDERED, NOT_LESS, NOT_LESS_EQUAL = 0x03, 0x07, 0x15, 0x16
-ADD, MULTIPLY, SUBTRACT, MIN, DIVIDE, MAX, SQRT = 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x51
-AND, OR, XOR = 0x54, 0x56, 0x57
 
 REDUCTIONS = (
     "sum", "sum_squares", "sum_products", "sum_ones", "sum_others", "sum_wide_squares", "max", "min",

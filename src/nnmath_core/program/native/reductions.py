@@ -11,19 +11,24 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from nnmath_core.program.native.assembler import IF_EQUAL, RCX, RDI, RDX, RSI, Memory
-from nnmath_core.program.native.recipes import (
+from nnmath_core.program.native.assembler import (
     ADD,
     EQUAL,
+    IF_EQUAL,
     MAX,
     MIN,
     MULTIPLY,
     NOT_EQUAL,
     ORDERED,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
     SUBTRACT,
     UNORDERED,
-    Operand,
+    Memory,
 )
+from nnmath_core.program.native.recipes import Operand
 from nnmath_core.program.native.run import Instruction, Run
 
 __all__ = ["Accumulators"]
