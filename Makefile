@@ -34,14 +34,14 @@ study: $(VENV)/.package $(VENV)/.study
 
 # As many processes as there are cores, with one thread each.
 test: $(VENV)/.package $(VENV)/.test
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -q -n auto --dist worksteal
 
 test-long: $(VENV)/.package $(VENV)/.test
 	$(PY) -m pytest -m long
 
 # As many processes as there are cores; they share what they have compiled, in build/cuda-emulation.
 test-cuda: $(VENV)/.package $(VENV)/.cuda-test
-	PYTHONPATH=tests/cuda $(PY) -m pytest -p emulated.plugin -n auto -q tests/test_gpu.py tests/cuda
+	PYTHONPATH=tests/cuda $(PY) -m pytest -p emulated.plugin -q -n auto --dist worksteal tests/test_gpu.py tests/cuda
 
 # CUDA 13 begins at sm_75; CUDA 12.9, which still knows sm_70, is installed in a folder of its own.
 ARCHITECTURES ?= sm_70 sm_75 sm_80 sm_89 sm_90 sm_100

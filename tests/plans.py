@@ -5,6 +5,7 @@ import numpy as np
 from nnmath_core._ext._tree import flatten, unflatten
 from nnmath_core.program.compiled import compile
 from nnmath_core.program.lower_cpu import lower
+from nnmath_core.program.plan import Plan
 from nnmath_core.program.work import flattened
 
 
@@ -19,8 +20,8 @@ def kinds_of(f, *args):
 
 
 def run_all(f, *args, threads=3, deterministic=False):
-    """Its results by one thread, and with the shares of 2 to ``threads``, one after the other, in two orders."""
-    plan = compile(f).plan(*args)
+    """Results of a function, or of its Plan, by one thread, and with the shares of 2 to ``threads``, in two orders."""
+    plan = f if isinstance(f, Plan) else lowered(f, *args)
     made = lower(plan.program, threads=threads, deterministic=deterministic)
     leaves, _ = flatten((args, {}))
     return [

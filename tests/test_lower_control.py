@@ -43,6 +43,11 @@ def kinds(f, *args):
     return [step.kind for step in all_steps(f, *args)]
 
 
+def calls_python(plan):
+    """Whether an instruction, also of a body, is done in Python."""
+    return any(step.kind == "host" for step in flattened(plan.steps))
+
+
 @pytest.fixture(params=["one thread runs bodies", "all threads run bodies"])
 def bodies(request, monkeypatch):
     """Bodies as small as those of tests belong to one thread; here also as if they were large."""
@@ -56,11 +61,13 @@ def check(f, *args, bound=None, host=False):
     with np.errstate(all="ignore"):
         want = f(*args)
     bound = bound or rounding()
-    assert_same(compile(f)(*args), want, bound)
+    compiled = compile(f)
+    assert_same(compiled(*args), want, bound)
+    plan = compiled.plan(*args)
     if not any(isinstance(x, float | int) for x in args):
-        for got in run_all(f, *args):
+        for got in run_all(plan, *args):
             assert_same(got, want, bound, "with shares of threads")
-    assert host or "host" not in kinds(f, *args)
+    assert host or not calls_python(plan)
 
 
 # ------------------------------------------------------------------------------------------------ every case of eager
@@ -78,15 +85,15 @@ def test_the_same_as_python(case, name, bodies):
     plain = transform(lambda x: case(Python, x))
     want = [plain(x) for x in POINTS]
     plan = lowered(f, POINTS[0])
-    assert "host" not in [step.kind for step in flattened(plan.steps)]
+    assert not calls_python(plan)
     for x, w in zip(POINTS, want, strict=True):
         close(plan(x), w)
-    for got in run_all(f, POINTS[1]):
+    for got in run_all(plan, POINTS[1]):
         close(got, want[1])
     batch = np.stack(POINTS)
-    over = nm.vmap(f)
-    close(compile(over)(batch), stacked(want))
-    assert "host" not in kinds(over, batch)
+    over = lowered(nm.vmap(f), batch)
+    close(over(batch), stacked(want))
+    assert not calls_python(over)
     for got in run_all(over, batch, threads=2):
         close(got, stacked(want))
 

@@ -5,8 +5,9 @@ Imports go down: the core knows no primitive, no device and no sentence of advic
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -287,18 +288,24 @@ def align(x: Any, rank: int) -> Any:
 
 def elementwise_aval(p: Any, xs: tuple[Any, ...], params: dict[str, Any]) -> Aval:
     """Shape and dtype of an elementwise result: broadcasting, and what the host function makes of empty arrays."""
-    probes = [
-        x
-        if not hasattr(x, "number")
-        else x.dtype.type(1).item()
-        if x.weak
-        else np.empty(0, x.dtype)
-        for x in xs
-    ]
-    return Aval(
-        np.broadcast_shapes(*[x.shape if hasattr(x, "shape") else () for x in xs]),
-        p.host(*probes).dtype,
-    )
+    shapes = [x.shape if hasattr(x, "shape") else () for x in xs]
+    whole = shapes[0] if shapes.count(shapes[0]) == len(shapes) else np.broadcast_shapes(*shapes)
+    kinds = [(x.dtype, x.weak) for x in xs if hasattr(x, "number")]
+    if len(kinds) == len(xs):
+        return Aval(whole, _dtype_of_variables(p, *kinds))
+    return Aval(whole, p.host(*[_probe(x) for x in xs]).dtype)
+
+
+def _probe(x: Any) -> Any:
+    if not hasattr(x, "number"):
+        return x
+    return x.dtype.type(1).item() if x.weak else np.empty(0, x.dtype)
+
+
+@functools.lru_cache(maxsize=4096)
+def _dtype_of_variables(p: Any, *kinds: tuple[np.dtype[Any], bool]) -> np.dtype[Any]:
+    probes = [d.type(1).item() if weak else np.empty(0, d) for d, weak in kinds]
+    return cast(np.dtype[Any], p.host(*probes).dtype)
 
 
 def transposed_jvp(p: Any, i: int, g: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:

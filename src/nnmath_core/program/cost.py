@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nnmath_core._ext._autodiff import Var, shape_of
 from nnmath_core.autodiff.control.subprogram import SubProgram, sub_programs
@@ -82,6 +82,12 @@ def product_flops(sizes: Iterable[int], summed: bool) -> float:
 
 def cost_of(e: Equation) -> EquationCost:
     """What one equation costs."""
+    if e.cost is None:
+        object.__setattr__(e, "cost", _cost_of(e))
+    return cast(EquationCost, e.cost)
+
+
+def _cost_of(e: Equation) -> EquationCost:
     name = e.primitive.name
     if name in FREE:
         return EquationCost()

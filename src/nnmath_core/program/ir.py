@@ -6,7 +6,7 @@ It is what `stage` records: every operation that had a traced operand, in order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnmath_core._ext._autodiff import Recording, Var, dtype_of, replay, shape_of, value_of
@@ -27,6 +27,8 @@ class Equation:
     operands: tuple[Any, ...]
     outputs: tuple[Var, ...]
     params: dict[str, Any]
+    cost: Any = field(default=None, init=False, compare=False, repr=False)
+    """What `program.cost` found, which passes ask for again and again."""
 
 
 class Program:

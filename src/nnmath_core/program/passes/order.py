@@ -8,6 +8,7 @@ stay factors, because no cheap order makes them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,23 +50,25 @@ def best_order(
     -------
     Order
     """
-    return _Search(factors, out, sizes, itemsize).run()
+    names = list(dict.fromkeys(c for labels in factors for c in labels))
+    bit = {c: 1 << k for k, c in enumerate(names)}
+    masks = tuple(sum(bit[c] for c in labels) for labels in factors)
+    asked = sum(bit[c] for c in out if c in bit)
+    return _found(masks, asked, tuple(sizes[c] for c in names), itemsize)
+
+
+@functools.lru_cache(maxsize=4096)
+def _found(masks: tuple[int, ...], out: int, lengths: tuple[int, ...], itemsize: int) -> Order:
+    """The cheapest order, by masks of labels: a long program asks for few products, each very often."""
+    return _Search(masks, out, lengths, itemsize).run()
 
 
 class _Search:
     def __init__(
-        self,
-        factors: Sequence[Sequence[int]],
-        out: Sequence[int],
-        sizes: dict[int, int],
-        itemsize: int,
+        self, masks: tuple[int, ...], out: int, lengths: tuple[int, ...], itemsize: int
     ) -> None:
-        names = list(dict.fromkeys(c for labels in factors for c in labels))
-        bit = {c: 1 << k for k, c in enumerate(names)}
-        self.n, self.itemsize = len(factors), itemsize
-        self.lengths = [sizes[c] for c in names]
-        self.masks = [sum(bit[c] for c in labels) for labels in factors]
-        self.out = sum(bit[c] for c in out if c in bit)
+        self.masks, self.out, self.lengths, self.itemsize = masks, out, lengths, itemsize
+        self.n = len(masks)
         self._volumes: dict[int, int] = {0: 1}
         self._unions: dict[int, int] = {0: 0}
 

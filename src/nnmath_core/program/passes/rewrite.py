@@ -269,8 +269,10 @@ def rewrite(program: Any, rule: Rule, instead: Mapping[Var, Var] | None = None) 
         changes += 1
     for e in program.equations:
         operands = tuple(map(r.now, e.operands))
-        if any(a is not b for a, b in zip(operands, e.operands, strict=True)):
-            e = Equation(e.primitive, operands, e.outputs, e.params)
+        for new, old in zip(operands, e.operands, strict=True):
+            if new is not old:
+                e = Equation(e.primitive, operands, e.outputs, e.params)
+                break
         r.line = r.lines.get(e.outputs[0], 0)
         found = None if e.outputs[0].weak else rule(r, e)
         if found is None:
