@@ -163,7 +163,7 @@ def test_a_pass_of_gram_schmidt(cp, device, cols, height, threads, dtype, monkey
 
 
 @DTYPES
-@pytest.mark.parametrize(("cols", "width"), [(100, 1024), (100, 32), (96, 32)])
+@pytest.mark.parametrize(("cols", "width"), [(100, 1024), (600, 1024), (100, 32), (96, 32)])
 def test_a_run_that_closes_goes_on_with_zeros(cp, device, dtype, cols, width):
     height, closed = 2, 2.0**-27  # breakdown times the top of the record
     squares = [  # after the first pass, after the second, which goes on
