@@ -293,19 +293,17 @@ def elementwise_aval(p: Any, xs: tuple[Any, ...], params: dict[str, Any]) -> Ava
     kinds = [(x.dtype, x.weak) for x in xs if hasattr(x, "number")]
     if len(kinds) == len(xs):
         return Aval(whole, _dtype_of_variables(p, *kinds))
-    return Aval(whole, p.host(*[_probe(x) for x in xs]).dtype)
+    probes = [_probe(x.dtype, x.weak) if hasattr(x, "number") else x for x in xs]
+    return Aval(whole, p.host(*probes).dtype)
 
 
-def _probe(x: Any) -> Any:
-    if not hasattr(x, "number"):
-        return x
-    return x.dtype.type(1).item() if x.weak else np.empty(0, x.dtype)
+def _probe(dtype: np.dtype[Any], weak: bool) -> Any:
+    return dtype.type(1).item() if weak else np.empty(0, dtype)
 
 
 @functools.lru_cache(maxsize=4096)
 def _dtype_of_variables(p: Any, *kinds: tuple[np.dtype[Any], bool]) -> np.dtype[Any]:
-    probes = [d.type(1).item() if weak else np.empty(0, d) for d, weak in kinds]
-    return cast(np.dtype[Any], p.host(*probes).dtype)
+    return cast(np.dtype[Any], p.host(*[_probe(*kind) for kind in kinds]).dtype)
 
 
 def transposed_jvp(p: Any, i: int, g: Any, xs: Any, y: Any, params: dict[str, Any]) -> Any:
