@@ -121,8 +121,10 @@ def aligned(n: int) -> Any:
     return raw[start : start + n]
 
 
-def moved(kind: int, nbytes: float) -> Callable[[], Any]:
+def moved(kind: int, nbytes: float) -> Callable[..., Any]:
     """Return a pass that moves ``nbytes`` in all: a copy reads one half and writes the other, a read reads all.
+
+    Called with a share between 0 and 1, the pass moves the first part of these bytes.
 
     Without a C compiler NumPy's copy and sum take the place of the passes in C.
     """
@@ -130,12 +132,17 @@ def moved(kind: int, nbytes: float) -> Callable[[], Any]:
     source = aligned(n)
     target = None if kind == READ else aligned(n)
     found = library()
-    if found is None:
-        return source.sum if target is None else lambda: np.copyto(target, source)
-    to, from_, nt = 0 if target is None else target.ctypes.data, source.ctypes.data, threads()
+    nt = threads()
 
-    def run(keep: Any = (source, target)) -> None:
-        found.nnm_pass(kind, to, from_, n, nt)
+    def run(share: float = 1.0) -> None:
+        part = max(64, int(share * n) // 64 * 64)
+        if found is not None:
+            to = 0 if target is None else target.ctypes.data
+            found.nnm_pass(kind, to, source.ctypes.data, part, nt)
+        elif target is None:
+            source[:part].sum()
+        else:
+            np.copyto(target[:part], source[:part])
 
     return run
 

@@ -44,8 +44,13 @@
 /* Of gemm_packed: a tile has GEMM_PR rows and GEMM_PV vectors, a block of B GEMM_DEPTH rows (half as many of double) and
  * GEMM_WIDE columns, which meets GEMM_TALL rows of A; up to GEMM_FEW rows read B where it is. */
 #define GEMM_PV 2
+#if GEMM_BYTES == 64
 #define GEMM_DEPTH 384
 #define GEMM_WIDE 384
+#else /* 196 KB: the second-level cache has 256 to 512, which a neighbour on the same core shares */
+#define GEMM_DEPTH 256
+#define GEMM_WIDE 192
+#endif
 #define GEMM_TALL (1036 / GEMM_PR * GEMM_PR)
 #define GEMM_FEW 256
 #if GEMM_PR == 14

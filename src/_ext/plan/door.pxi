@@ -35,7 +35,7 @@ cdef class Executable:
     cdef InputSpec *ins
     cdef OutputSpec *outs
     cdef Py_ssize_t nin, nout
-    cdef char **places                    # of the arguments of the last call, where some are donated
+    cdef char **places                    # of arguments and `out` of the last call whose memory was compared
     cdef nnm_frames spare                 # frames that no run uses
     cdef _Face face                        # what C sees
     cdef list blocks                      # for each output: where the memory of large ones is kept, or None
@@ -62,11 +62,11 @@ cdef class Executable:
         self.base = <char **>malloc(nslots * sizeof(char *) + 1)
         self.ins = <InputSpec *>malloc(self.nin * sizeof(InputSpec) + 1)
         self.outs = <OutputSpec *>malloc(self.nout * sizeof(OutputSpec) + 1)
-        self.places = <char **>malloc(self.nin * sizeof(char *) + sizeof(char *))
+        self.places = <char **>malloc((self.nin + self.nout + 1) * sizeof(char *))
         if not (self.places and self.c.instr and self.store and self.base and self.ins and self.outs):
             raise MemoryError
         memset(self.base, 0, nslots * sizeof(char *))
-        memset(self.places, 0, self.nin * sizeof(char *) + sizeof(char *))
+        memset(self.places, 0, (self.nin + self.nout + 1) * sizeof(char *))
         memset(&self.spare, 0, sizeof(nnm_frames))
         self.c.ninstr, self.c.nslots, self.c.arena, self.c.threads = n, nslots, arena, threads
         self.c.seconds, self.c.constants, self.c.frames = seconds, self.base, &self.spare
@@ -196,6 +196,10 @@ cdef class Executable:
         frame.base[s.slot] = <char *>cnp.PyArray_DATA(a)
         return a
 
+    cdef void forget(self) noexcept:
+        """Compare memory anew in the next call: no array lies where it says now."""
+        self.places[0] = <char *>self.places
+
     cdef bint may_take(self, list leaves) except -1:
         """Whether donated arrays may be written, and share no memory with another argument.
 
@@ -219,7 +223,7 @@ cdef class Executable:
                 continue
             x = leaves[self.outs[k].donor]
             if not cnp.PyArray_CheckExact(x) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>x) or not contiguous(x):
-                self.places[0] = NULL
+                self.forget()
                 return False
         if known:
             return True
@@ -235,7 +239,46 @@ cdef class Executable:
                 if (not contiguous(b)
                         or (<char *>cnp.PyArray_DATA(b) < start + cnp.PyArray_NBYTES(a)
                             and start < <char *>cnp.PyArray_DATA(b) + cnp.PyArray_NBYTES(b))):
-                    self.places[0] = NULL
+                    self.forget()
+                    return False
+        return True
+
+    cdef bint may_receive(self, list leaves, list given) except -1:
+        """Whether these arrays may receive the results: they are as these are, can be written, and share no memory.
+
+        Otherwise the Python side says what is wrong, or copies. Memory is compared anew as in `may_take`; an argument
+        that is not contiguous is copied before a run.
+        """
+        cdef Py_ssize_t i, k, n = self.nin + self.nout
+        cdef OutputSpec *s
+        cdef cnp.ndarray a
+        cdef char *start
+        cdef bint known = True
+        for k in range(self.nout):
+            s = &self.outs[k]
+            if not cnp.PyArray_CheckExact(given[k]):
+                return False
+            a = given[k]
+            if (not contiguous(a) or not cnp.PyArray_ISWRITEABLE(a) or cnp.PyArray_TYPE(a) != s.number
+                    or cnp.PyArray_NDIM(a) != s.rank):
+                return False
+            for i in range(s.rank):
+                if cnp.PyArray_DIM(a, i) != s.dims[i]:
+                    return False
+        for i in range(n):
+            start = place_of(leaves[i] if i < self.nin else given[i - self.nin])
+            if self.places[i] != start:
+                known = False
+                self.places[i] = start
+        if known:
+            return True
+        for k in range(self.nout):
+            start = place_of(given[k])
+            for i in range(self.nin + k):
+                x = leaves[i] if i < self.nin else given[i - self.nin]
+                if (place_of(x) is not NULL and place_of(x) < start + self.outs[k].nbytes
+                        and start < place_of(x) + cnp.PyArray_NBYTES(<cnp.ndarray>x)):
+                    self.forget()
                     return False
         return True
 
@@ -327,6 +370,13 @@ cdef inline bint contiguous(cnp.ndarray a):
     return (cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_CARRAY_RO) == cnp.NPY_ARRAY_CARRAY_RO and cnp.PyArray_ISNOTSWAPPED(a)
 
 
+cdef inline char *place_of(object x):
+    """Where an array begins; NULL for what is no array or not contiguous."""
+    if cnp.PyArray_CheckExact(x) and contiguous(x):
+        return <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
+    return NULL
+
+
 cdef char *put(char *at, object values, const void **place):
     """Copy 8-byte values into the store."""
     cdef cnp.ndarray a = values
@@ -340,9 +390,9 @@ cdef class Door:
     """What a compiled function is called through: the plan of the last call, if it fits, else the one that is found."""
     cdef Executable last
 
-    cdef object attempt(self, Executable plan, tuple args):
-        """The result by a plan; NotImplemented when the arguments are others."""
-        cdef list leaves, results
+    cdef object attempt(self, Executable plan, tuple args, object out):
+        """The result by a plan, in ``out`` unless that is None; NotImplemented when the arguments are others."""
+        cdef list leaves, results, given = None
         cdef Py_ssize_t n = len(args)
         if plan.nargs >= 0:
             if n != plan.nargs:
@@ -352,18 +402,27 @@ cdef class Door:
             leaves = flatten_like((args, {}), plan.in_def)
             if leaves is None:
                 return NotImplemented
-        if plan.donates and not plan.may_take(leaves):
+        if out is not None:
+            given = [out] if plan.one else flatten_like(out, plan.out_def)
+            if plan.donates or given is None or len(leaves) != plan.nin or not plan.may_receive(leaves, given):
+                return NotImplemented
+        elif plan.donates and not plan.may_take(leaves):
             return NotImplemented
-        results = plan.run(leaves, None, 0)
+        results = plan.run(leaves, given, 0)
         if results is None:
+            plan.forget()
             return NotImplemented
         return results[0] if plan.one else unflatten(plan.out_def, results)
 
     def __call__(self, *args, **kwargs):
-        if self.last is not None and not kwargs:
-            y = self.attempt(self.last, args)
-            if y is not NotImplemented:
-                return y
+        cdef object out = None
+        if self.last is not None:
+            if kwargs and len(kwargs) == 1:
+                out = kwargs.get("out")
+            if not kwargs or out is not None:
+                y = self.attempt(self.last, args, out)
+                if y is not NotImplemented:
+                    return y
         return self.called(args, kwargs)
 
     def settle(self, Executable plan):

@@ -17,6 +17,7 @@ from nnmath_core.typing import Array
 
 __all__ = ["DeviceKrylov", "HostKrylov", "krylov_of"]
 
+RESERVED = 2**28  # bytes of a new basis
 COLUMNS = 64  # of a block product
 FIELDS = 4  # of the record of a step on a device: alpha, beta, the largest |A v|, the largest leak
 
@@ -40,8 +41,14 @@ class HostKrylov:
         In place: the system moves pages of large arrays, and copies nothing.
         """
         if rows > len(self.basis):
-            enough = min(max(rows, len(self.basis) + len(self.basis) // 2, 32), max(rows, most))
-            self.basis.resize((enough, self.n), refcheck=False)
+            enough = max(rows, len(self.basis) + len(self.basis) // 2, 32)
+            if len(self.basis) == 0:
+                enough = max(enough, RESERVED // max(1, self.n * self.op.dtype.itemsize))
+            enough = min(enough, max(rows, most))
+            if len(self.basis):
+                self.basis.resize((enough, self.n), refcheck=False)
+            else:
+                self.basis = np.empty((enough, self.n), self.op.dtype)
             self.coefficients = np.empty(enough, self.op.dtype)
 
     def start(self, locked: int, w: Array) -> bool:

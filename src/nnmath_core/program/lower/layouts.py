@@ -241,7 +241,8 @@ WIDTH, ROWS, VECTORS, RATE = SHAPES[selected()]
 PACKS = selected() != "baseline"
 """Packed kernels are worth their while."""
 TALL = {"baseline": 6, "v3": 6, "v4": 14}[selected()]
-DEPTH, COLUMNS, MOST_ROWS, FEW = 384, 384, 1036, 256
+DEPTH, COLUMNS = (384, 384) if selected() == "v4" else (256, 192)
+MOST_ROWS, FEW = 1036, 256
 """Of packed products (gemm.inc.c): rows of a tile; rows (of float32) and columns of a block of B, rows of A that it
 meets; and up to how many rows of A read B where it is."""
 WIDE = runs_here("v4")
