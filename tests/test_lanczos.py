@@ -1,9 +1,11 @@
 """Lanczos: eigenvalues against dense and published ones, bounds that hold, and what is refused."""
 
 import inspect
+import mmap
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator as ScipyOperator, eigsh
 import nnmath_core as nm
 from nnmath_core._ext import _iterations
 from nnmath_core.errors import ConvergenceError, DomainError, DtypeError, ShapeError
-from nnmath_core.solvers import LinearOperator, as_operator, lanczos
+from nnmath_core.solvers import LinearOperator, as_operator, krylov, lanczos
 
 DTYPES = [np.float32, np.float64]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -304,8 +306,9 @@ def test_products_are_counted(rng):
     assert repr(found) == f"<3 eigenpairs: {found.verdict}>"
 
 
-def test_memory_is_that_of_the_steps():
+def test_memory_is_that_of_the_steps(monkeypatch):
     """The basis grows as steps are taken, up to twice what they fill."""
+    monkeypatch.setattr(krylov, "RESERVED", 0)
     n = 20_000
     w = np.concatenate([np.linspace(0, 1, n - 2), [2.0, 3.0]])
     op = as_operator(scipy.sparse.diags_array(w, format="csr"))
@@ -317,6 +320,32 @@ def test_memory_is_that_of_the_steps():
     assert found.iterations < 200
     # old and new basis while it is copied, and a dozen vectors of work
     assert peak <= (3 * found.iterations + 24) * n * 8
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="reads what the system says of memory"
+)
+def test_what_is_reserved_for_a_basis_is_not_used_yet():
+    op = as_operator(scipy.sparse.eye_array(1_000_000, format="csr"))
+    space = krylov.HostKrylov("lanczos", op)
+    before = resident()
+    space.room(2, 1000)
+    assert space.basis.nbytes == pytest.approx(krylov.RESERVED, rel=0.05)
+    assert resident() - before < krylov.RESERVED / 8
+    space.room(2, 1000)
+    rows = len(space.basis)
+    space.basis[:, 0] = np.arange(rows)
+    space.room(rows + 1, 1000)
+    assert len(space.basis) == rows + rows // 2
+    assert np.array_equal(space.basis[:rows, 0], np.arange(rows))
+    few = krylov.HostKrylov("lanczos", op)
+    few.room(2, 5)
+    assert len(few.basis) == 5
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def test_progress_is_told(rng, monkeypatch):

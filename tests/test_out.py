@@ -47,7 +47,7 @@ def test_arrays_without_entries_and_numbers_take_part():
 
 
 @pytest.mark.parametrize(
-    "x, y",
+    ("x", "y"),
     [
         (slice(0, N), slice(0, N)),
         (slice(0, N), slice(3, N + 3)),

@@ -42,17 +42,19 @@
 #endif
 #define GEMM_KC 128 /* rows of a packed panel */
 /* Of gemm_packed: a tile has GEMM_PR rows and GEMM_PV vectors, a block of B GEMM_DEPTH rows (half as many of double) and
- * GEMM_WIDE columns, which meets GEMM_TALL rows of A; up to GEMM_FEW rows read B where it is. */
+ * GEMM_WIDE columns, which meets GEMM_TALL rows of A; up to GEMM_FEW rows read B of at most GEMM_NEAR bytes where it is. */
 #define GEMM_PV 2
 #if GEMM_BYTES == 64
 #define GEMM_DEPTH 384
 #define GEMM_WIDE 384
+#define GEMM_NEAR PTRDIFF_MAX
 #else /* 196 KB: the second-level cache has 256 to 512, which a neighbour on the same core shares */
 #define GEMM_DEPTH 256
 #define GEMM_WIDE 192
+#define GEMM_NEAR (1 << 19)
 #endif
-#define GEMM_TALL (1036 / GEMM_PR * GEMM_PR)
 #define GEMM_FEW 256
+#define GEMM_TALL (1036 / GEMM_PR * GEMM_PR)
 #if GEMM_PR == 14
 #define GEMM_HEIGHTS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
 #elif GEMM_PR == 6

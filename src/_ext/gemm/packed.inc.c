@@ -7,7 +7,8 @@
  * - What is packed next, and the tile of C, are asked for a line at a time inside of the innermost loops: asked for at
  *   once, they would fill the few places for lines on their way, and the loop would wait.
  * - Rows of A with unit stride along k are copied line by line (`pack_lines`), which costs a third of a transpose.
- * - Few rows do not pay for packing B: the first tiles read it where it is and write it, packed, for the next.
+ * - Few rows do not pay for packing B: the first tiles read it where it is and write it, packed, for the next. Without
+ *   AVX-512 only where B is near: 16 columns of it are read from as many pages as it has rows.
  *
  * Each entry of C is, for each part of k, one chain of fused multiply-adds in the order of p; the parts, which depend on
  * k alone, are added in order. So the bits do not depend on how rows and columns are dealt to threads.
@@ -363,6 +364,7 @@ void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_i
     const nnm_idx mparts = (blocks * GEMM_PR + GEMM_TALL - 1) / GEMM_TALL, nparts = (n + GEMM_WIDE - 1) / GEMM_WIDE,
                   kparts = k > 0 ? (k + depth - 1) / depth : 1, deep = (steps + kparts - 1) / kparts * LINE;
     NNM_FN(work) w = {.rows = m, .tall = m % blocks, .height = m / blocks, .ra = ra, .ka = ka, .kb = kb, .ldc = ldc};
+    const int few = nb == 1 && n * k <= GEMM_NEAR / (nnm_idx)sizeof(real_t);
     w.lines = ka == 1;
     w.pa = room;
     nnm_idx row = 0;
@@ -370,7 +372,7 @@ void NNM_FN(gemm_packed)(nnm_idx m, nnm_idx n, nnm_idx k, const real_t *a, nnm_i
         w.from = blocks * mp / mparts;
         w.to = blocks * (mp + 1) / mparts;
         const nnm_idx end = w.to * w.height + (w.to < w.tall ? w.to : w.tall);
-        w.copies = nb == 1 && end - row <= GEMM_FEW;
+        w.copies = few && end - row <= GEMM_FEW;
         w.pb = room + (end - row) * deep;
         for (nnm_idx kp = 0; kp < kparts; ++kp) {
             const nnm_idx p = steps * kp / kparts * LINE, q = steps * (kp + 1) / kparts * LINE;

@@ -211,7 +211,7 @@ def _who(
         choices.append((_blas_seconds(dtype, m, n, k, nb == 1, ra == 1), BLAS))
     if dtype.kind == "f":
         if ka == 1 or ra == 1 or m == 1:
-            choices.append((_blocks_seconds(dtype, m, n, k, nb, ka != 1), BLOCKS))
+            choices.append((_blocks_seconds(dtype, m, n, k, kb, nb, ka != 1), BLOCKS))
         if ka == kb == 1 and m <= 8 and k >= 16:
             choices.append((_dots_seconds(dtype, m, n, k), DOTS))
         if PACKS and m > 1 and n > 1:
@@ -244,7 +244,7 @@ TALL = {"baseline": 6, "v3": 6, "v4": 14}[selected()]
 DEPTH, COLUMNS = (384, 384) if selected() == "v4" else (256, 192)
 MOST_ROWS, FEW = 1036, 256
 """Of packed products (gemm.inc.c): rows of a tile; rows (of float32) and columns of a block of B, rows of A that it
-meets; and up to how many rows of A read B where it is."""
+meets; and up to how many rows of A read B where it is, without AVX-512 if B is near."""
 WIDE = runs_here("v4")
 """BLAS has kernels of AVX-512 then, and those for small products that copy nothing."""
 MALLOC = 1.25
@@ -279,7 +279,9 @@ def _blas_seconds(
     return 1e-9 * ns
 
 
-def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turned: bool) -> float:
+def _blocks_seconds(
+    dtype: np.dtype[Any], m: int, n: int, k: int, kb: int, nb: int, turned: bool
+) -> float:
     """Each block takes the cycles of its multiply-adds, of its loads, or of the latency of one chain."""
     item = dtype.itemsize
     vectors = -(-n // (WIDTH // item))
@@ -296,10 +298,12 @@ def _blocks_seconds(dtype: np.dtype[Any], m: int, n: int, k: int, nb: int, turne
             + n * k * (0.1 if nb != 1 else 0.02) * item / 4
         )
     size = n * k * item
-    if size > LARGE:
-        ns += size * 0.035
+    if size > LARGE:  # as it lies, its rows are too far apart to be asked for ahead
+        ns += size * (0.035 if packs or WIDTH == 64 else 0.095 if size <= 8 * LARGE else 0.25)
     if m * k * item > LARGE:  # read again for each panel
         ns += m * k * item * panels * 0.02
+    if WIDTH == 32 and not packs and m > 2 * ROWS and k >= 32 and kb * item % 2048 == 0:
+        ns *= 1.3  # the rows of a panel lie in a few sets of the first-level cache
     if turned and k >= 128 and m * k * item >= 1 << 18:  # each row of A on a page of its own
         ns += m * k * item * panels * 0.025
     if m * n * k > 4_000_000:  # past the first-level cache
@@ -320,8 +324,9 @@ def _packed_seconds(
     edge = m * (0.5 if WIDTH == 64 else 1.2 * vector) if n % vector else 0.0
     each = item / 4
     a = 0.1 if ka == 1 else (0.2 if WIDTH == 32 else 0.1) if ra == 1 else 1.0
+    near = m <= FEW and (WIDTH == 64 or n * k * item <= LARGE // 2)
     b = (
-        (0.035 if m <= FEW else 0.17)
+        (0.035 if near else 0.17)
         if nb == 1
         else (0.35 if WIDTH == 32 else 0.22)
         if kb == 1
@@ -333,7 +338,7 @@ def _packed_seconds(
         + parts * (panels * blocks * 20 + edge)
         + each * (a * m * k + b * n * k * -(-m // MOST_ROWS))
     )
-    if m <= FEW and n * k * item > LARGE:
+    if near and n * k * item > LARGE:
         ns += n * k * item * 0.045
     return 1e-9 * ns
 
@@ -357,7 +362,7 @@ def _seconds_more(dtype: np.dtype[Any], ints: Sequence[int]) -> dict[int, float]
     if how == BLAS:
         each[BLAS] = _blas_seconds(dtype, m, n, k, nb == 1, ra == 1)
     if ka == 1 or ra == 1 or m == 1:
-        each[BLOCKS] = _blocks_seconds(dtype, m, n, k, nb, ka != 1)
+        each[BLOCKS] = _blocks_seconds(dtype, m, n, k, kb, nb, ka != 1)
     if how == PACKED or (PACKS and m > 1 and n > 1):
         each[PACKED] = _packed_seconds(dtype, m, n, k, ra, ka, kb, nb)
     return {ours: each[ours] - each[how] for ours in (BLOCKS, PACKED) if ours in each}
