@@ -2,6 +2,8 @@
 
 import ctypes
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -420,3 +422,56 @@ def test_several_rows_are_as_many_runs(dtype, n):
     np.testing.assert_array_equal(largest, want.max(axis=1))
     slack = n * np.finfo(dtype).eps * np.abs(want).sum(axis=1)
     assert (np.abs(sums.sum(axis=1) - want.astype(float).sum(axis=1)) <= slack).all()
+
+
+# ------------------------------------------------------------------------------------------ the stack
+ON_THE_STACK = """
+import struct, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+from test_native import call, same
+from test_native_runs import long_run
+from nnmath_core._ext._native import Code
+from nnmath_core.program.native.assembler import RSP
+from nnmath_core.program.native.avx2 import Avx2
+from nnmath_core.program.native.generate import generate
+
+class Strict(Avx2):
+    placed = 0
+    def store(self, at, a, *, tail=False):
+        if at.base != RSP:
+            return super().store(at, a, tail=tail)
+        Strict.placed += 1
+        self.packed(0x29, a, 0, at, prefix=int(self.double))  # vmovaps: to an address that is no multiple it traps
+
+import nnmath_core.program.native.generate as module
+module.ASSEMBLERS["v3"] = Strict
+for dtype in (np.float32, np.float64):
+    run, n = long_run(dtype, 24), 3 * 32 // np.dtype(dtype).itemsize + 3
+    code = Code(generate(run, "v3"))
+    x, out = np.random.default_rng(0).standard_normal(n).astype(dtype), np.zeros(n, dtype)
+    want = x * dtype(2)
+    for k in range(1, 24):
+        want = want + x * dtype(k + 2)
+    for down in range(0, 4096, 16):  # push rbp; mov rbp, rsp; sub rsp, down; mov rax, code; call rax; leave; ret
+        lower = b"\\x55\\x48\\x89\\xe5\\x48\\x81\\xec" + struct.pack("<i", down) + b"\\x48\\xb8"
+        lower += struct.pack("<Q", code.address) + b"\\xff\\xd0\\xc9\\xc3"
+        out[:] = 0
+        call(Code(lower), [x, out], n)
+        same(out, want)
+assert Strict.placed > 20
+print("whole")
+"""
+
+
+@pytest.mark.skipif(not _cpu.runs_here("v3"), reason="the code is that of AVX2")
+@pytest.mark.skipif(sys.platform == "win32", reason="calls as other systems do")
+def test_what_waits_on_the_stack_lies_at_multiples_of_a_vector(request):
+    """Where it crossed two pages, a GELU took five times as long, in one process of twelve."""
+    program = ON_THE_STACK.format(tests=str(request.path.parent))
+    environment = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "whole\n"

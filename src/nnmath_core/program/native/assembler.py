@@ -29,6 +29,7 @@ AND, OR, XOR = 0x54, 0x56, 0x57
 _GENERAL = {"mov": 0x8B, "or": 0x0B, "sbb": 0x1B, "sub": 0x2B, "xor": 0x33, "cmp": 0x3B}
 _WITH_NUMBER = {
     "add": (0x81, 0),
+    "and": (0x81, 4),
     "sub": (0x81, 5),
     "cmp": (0x81, 7),
     "mov": (0xC7, 0),
@@ -170,7 +171,7 @@ class Assembler(ABC):
     def general_number(
         self, name: str, out: int | Memory, number: int, *, wide: bool = True
     ) -> None:
-        """The same with a number of 32 bits: "add", "sub", "cmp", "mov", "test"."""
+        """The same with a number of 32 bits: "add", "and", "sub", "cmp", "mov", "test"."""
         opcode, reg = _WITH_NUMBER[name]
         self.plain(opcode, reg, out, wide=wide)
         self.code += struct.pack("<i", number)

@@ -149,9 +149,15 @@ class _Function:
         saved = [r for r in taken if r in SAVED]
         for r in saved:
             asm.push(r)
-        if asm.spills:
+        if (
+            asm.spills
+        ):  # a place of a vector on the stack lies in one line of the cache, and so in one page
+            asm.general("mov", RAX, RSP)
             asm.general_number("sub", RSP, 0)
             frame = len(asm.code)
+            asm.general_number("and", RSP, -asm.width)
+            asm.plain(0x89, RAX, Memory(RSP))  # mov to memory: above the places
+            above = len(asm.code)
         asm.general("mov", RAX, Memory(RSI, offset=8))
         asm.push(RAX)  # the rows that are left
         asm.push(RCX)  # the steps from one to the next
@@ -173,9 +179,11 @@ class _Function:
             asm.plain(0x01, RCX, Memory(RDI, offset=8 * k))  # add to memory
         asm.jump("row")
         asm.label("end of rows")
-        asm.general_number("add", RSP, 16 + self._frame)
+        asm.general_number("add", RSP, 16)
         if asm.spills:
-            asm.code[frame - 4 : frame] = struct.pack("<i", self._frame)
+            asm.general("mov", RSP, Memory(RSP, offset=self._frame))
+            asm.code[frame - 4 : frame] = struct.pack("<i", self._frame + 8)
+            asm.code[above - 4 : above] = struct.pack("<i", self._frame)
         asm.code += b"\xc5\xf8\x77"  # vzeroupper
         for r in reversed(saved):
             asm.pop(r)
