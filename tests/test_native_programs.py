@@ -296,3 +296,22 @@ def test_threads_may_compile_the_same_at_once():
         t.join()
     for got in out:
         assert_same(got, want, rounding())
+
+
+def test_large_results_go_past_the_caches():
+    """Each of 32 MB, or together; a small one beside them does not, nor donated memory."""
+    x = np.ones(17 << 18, np.float32)  # 17 MB
+    few = np.ones(100, np.float32)
+
+    def past(f, *args, **options):
+        plan = nm.compile(f, **options).plan(*args)
+        return [v.buffer.past for s in plan.steps for v in s.writes if v.buffer.kind == "output"]
+
+    assert past(lambda x: x + 1, x) == [False]
+    assert past(lambda x: (x + 1, x * 2), x) == [True, True]
+    assert sorted(past(lambda x, y: (x + 1, x * 2, y + 1), x, few)) == [False, True, True]
+    assert past(lambda x: x + 1, np.ones(2 * len(x), np.float32)) == [True]
+    assert past(lambda x: (x + 1, x * 2), x, donate_argnums=0) == [False, False]
+    both = nm.compile(lambda x: (x + 1, x * 2))(x)
+    assert (both[0] == 2).all()
+    assert (both[1] == 2).all()

@@ -63,14 +63,15 @@ def lower(
     define_constants(b, program.constants)
     lower_equations(b, program.equations)
     outputs = [output_of(b, b.view(o), "output") for o in program.outputs]
+    large = sum(out.buffer.nbytes for out in outputs) >= LARGE
     for out in outputs:  # memory of an input is in the caches when it is written
-        out.buffer.past = out.buffer.nbytes >= LARGE and not donated
+        out.buffer.past = large and out.buffer.nbytes >= LARGE // 8 and not donated
     b.steps = made_in_place(early(scheduled(b, {v.buffer for v in outputs})))
     return assemble(b, inputs, outputs, program, donated, nargs)
 
 
 LARGE = 1 << 25
-"""Bytes of a result of which nothing would be left in the caches."""
+"""Bytes of results of which nothing would be left in the caches."""
 
 
 @dataclass(frozen=True, slots=True)
