@@ -44,7 +44,8 @@ class Plan:
     settle : bool
         Wait for the threads of a process to stop before the next runs.
     attempts : int
-        So many times the rounds are run, at most, until enough of them were quiet.
+        So many times the rounds are run, at most, until enough of them were quiet; once, where fewer than a quarter
+        were: on such a machine more of them would not help.
     """
 
     rounds: int = 15
@@ -216,8 +217,9 @@ class Bench(Processes):
         """Return the time of each contender in each round, and the calibrations before, between and after them."""
         times: dict[tuple[str, str], list[float]] = {entrant: [] for entrant in entrants}
         calibration = [self.calibrate(threads)]
-        for _ in range(self.plan.rounds * attempts):
-            if len(quiet_rounds(calibration)) >= self.plan.rounds:
+        for done in range(self.plan.rounds * attempts):
+            quiet = len(quiet_rounds(calibration))
+            if quiet >= self.plan.rounds or (done >= self.plan.rounds and 4 * quiet < done):
                 break
             for place in self.rng.permutation(len(entrants)):
                 engine, name = entrants[place]

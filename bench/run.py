@@ -135,7 +135,7 @@ def arguments() -> argparse.Namespace:
         type=int,
         default=3,
         metavar="N",
-        help="the rounds of a row may be N times as many, until enough of them were quiet",
+        help="the rounds of a row may be N times as many, until enough of them were quiet, if a quarter was at first",
     )
     parser.add_argument("--no-variants", action="store_true", help="leave out the untuned variants")
     parser.add_argument(

@@ -149,12 +149,11 @@ class _Function:
         saved = [r for r in taken if r in SAVED]
         for r in saved:
             asm.push(r)
-        if (
-            asm.spills
-        ):  # a place of a vector on the stack lies in one line of the cache, and so in one page
+        if asm.spills:
             asm.general("mov", RAX, RSP)
             asm.general_number("sub", RSP, 0)
             frame = len(asm.code)
+            # a vector's place lies in one line, and so in one page
             asm.general_number("and", RSP, -asm.width)
             asm.plain(0x89, RAX, Memory(RSP))  # mov to memory: above the places
             above = len(asm.code)
