@@ -20,6 +20,7 @@ from nnmath_core._ext import _autodiff
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = [
     "attention",
+    "compiled_calls",
     "contractions",
     "convolutions",
     "cross_entropy",
@@ -133,7 +134,7 @@ def test_every_variant_is_measured_or_says_why_not(quick):
 def test_our_variants_are_measured(quick):
     _, result = quick
     ours = [v for _, v in variants(result) if v["name"].startswith(("nm.", "nnmath_core"))]
-    assert len(ours) == 69
+    assert len(ours) == 73
     assert all(v["measured"] for v in ours)
 
 
