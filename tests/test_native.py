@@ -532,7 +532,11 @@ print("whole")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages by mprotect")
 def test_nothing_outside_of_the_operands_is_touched(request):
     """In a process of its own, which such an access ends."""
-    program = BEHIND.format(tests=str(request.path.parent))
+    runs_whole(BEHIND.format(tests=str(request.path.parent)))
+
+
+def runs_whole(program):
+    """Run a program that a signal may end in a process of its own; at its end it prints "whole"."""
     environment = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False

@@ -2,12 +2,21 @@
 
 import ctypes
 import itertools
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from test_native import DTYPES, call, guarded, lanes, numbers, operands_of, reference, same
+from test_native import (
+    DTYPES,
+    call,
+    guarded,
+    lanes,
+    numbers,
+    operands_of,
+    reference,
+    runs_whole,
+    same,
+)
 
 from nnmath_core._ext import _cpu, _vector
 from nnmath_core._ext._native import Code
@@ -468,10 +477,4 @@ print("whole")
 @pytest.mark.skipif(sys.platform == "win32", reason="calls as other systems do")
 def test_what_waits_on_the_stack_lies_at_multiples_of_a_vector(request):
     """Where it crossed two pages, a GELU took five times as long, in one process of twelve."""
-    program = ON_THE_STACK.format(tests=str(request.path.parent))
-    environment = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "whole\n"
+    runs_whole(ON_THE_STACK.format(tests=str(request.path.parent)))
