@@ -28,7 +28,7 @@ BINARY = {
     "log_ends", "logical_and", "logical_or", "logical_xor",
 }  # fmt: skip
 TERNARY = {"muladd", "mulsub", "nmuladd", "clip", "where", "fma", "fnma", "scalef_from"}
-ALONE = {"hot"}  # with a test of its own
+ALONE = {"whole_power", "hot"}  # with a test of its own
 NAMES = sorted({*RECIPES, *DIRECT, *FUSED, *COMPOSITIONS} - ALONE)
 GUARD = 0xA5
 SPECIAL = [

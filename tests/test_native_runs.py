@@ -36,6 +36,7 @@ SHORT = sorted(
     - {
         "hot",
         "half_power",
+        "whole_power",
         "scalef_from",
         "exponent",
         "significand",

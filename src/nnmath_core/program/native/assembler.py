@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -92,6 +93,8 @@ class Assembler(ABC):
         self._labels: dict[str, int] = {}
         self._jumps: list[tuple[int, str]] = []
         self._literals: dict[Literal, list[int]] = {}
+        self.kept: dict[Literal, int] = {}  # registers that hold them
+        self.fewest = 0
         self.spill = self._none
         self.later: list[Callable[[], None]] = []
 
@@ -135,11 +138,20 @@ class Assembler(ABC):
         immediate: int | None = None,
     ) -> None:
         """One instruction; ``table`` 1, 2, 3: 0F, 0F38, 0F3A; ``prefix`` 0 to 3: none, 66, F3, F2."""
+        rm = self._where(rm)
         x, b = self._extension(rm) if not isinstance(rm, int) else (0, rm >> 3)
         p0 = (~reg >> 3 & 1) << 7 | (1 - x) << 6 | (1 - b) << 5 | table
         p1 = wide << 7 | (~vector & 15) << 3 | length << 2 | prefix
         self.code += bytes([0xC4, p0, p1, opcode])
         self._end(reg, rm, immediate)
+
+    def uses(self) -> Counter[Literal]:
+        """How many instructions read each literal."""
+        return Counter({x: len(places) for x, places in self._literals.items()})
+
+    def _where(self, rm: Operand) -> Operand:
+        """The register of an operand that is kept in one."""
+        return self.kept.get(rm, rm) if isinstance(rm, Literal) else rm
 
     def _end(self, reg: int, rm: Operand, immediate: int | None) -> None:
         """Operands and immediate byte of an instruction."""
@@ -190,8 +202,17 @@ class Assembler(ABC):
 
     # ------------------------------------------------------------------------------------------ registers
     def vector(self) -> int:
-        """Take a vector register."""
-        return self.vectors.pop() if self.vectors else self.spill()
+        """Take a vector register; ``fewest`` is how many were left at least."""
+        if not self.vectors:
+            self.fewest = 0
+            return self.spill()
+        return self.take(self.vectors[-1])
+
+    def take(self, register: int) -> int:
+        """Take this register of those that are free."""
+        self.vectors.remove(register)
+        self.fewest = min(self.fewest, len(self.vectors))
+        return register
 
     def mask(self) -> int:
         """Take a register for a mask."""
@@ -278,8 +299,30 @@ class Assembler(ABC):
         """Load one entry into all lanes."""
 
     @abstractmethod
+    def constant(self, out: int, x: Literal) -> None:
+        """Load a literal as instructions read it."""
+
+    def register_of(self, x: Literal) -> int | None:
+        """The register of a number that is kept in one."""
+        return self.kept.get(x)
+
+    @abstractmethod
     def spread(self, out: int, general: int) -> None:
         """An integer of a general register in all lanes."""
+
+    usual: ClassVar[bool]
+    """Whether loops have a body for what is usual, with ``whole_power`` and ``unless``."""
+
+    def whole_power(self, out: int, total: int) -> None:
+        """2^n, where that is a normal number, of a sum whose last bits are those of n and the bias of exponents."""
+        raise NotImplementedError
+
+    def unless(self, check: str, values: Sequence[Operand], name: str) -> None:
+        """Jump to a label unless all lanes pass a check.
+
+        "normal": |n| at most 126 (1022); "below": -87 (-708) <= x <= -2^-24 (-2^-53).
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def half_power(self, out: int, n: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import ClassVar
 
 from nnmath_core.program.native.assembler import (
@@ -41,6 +43,7 @@ class Avx2(Assembler):
 
     width: ClassVar[int] = 32
     spills: ClassVar[bool] = True
+    usual: ClassVar[bool] = True
     halvings: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, *, double: bool) -> None:
@@ -112,6 +115,12 @@ class Avx2(Assembler):
         else:
             self.vex(0x18 + self.double, out, 0, at, table=2, prefix=1, length=1)
 
+    def constant(self, out: int, x: Literal) -> None:
+        self.packed(0x28, out, 0, x, prefix=int(self.double))
+
+    def register_of(self, x: Literal) -> int | None:
+        return self.kept.get(self._all(x))
+
     def spread(self, out: int, general: int) -> None:
         self.vex(0x6E, out, 0, general, prefix=1, wide=self.double)  # vmovd, vmovq
         self._integer(0x58, 0x59, out, 0, out, table=2)
@@ -124,6 +133,46 @@ class Avx2(Assembler):
     def _biased(self, k: int) -> Literal:
         """2^23 1.5 (2^52) plus k and the bias: sums with integers have no other bits behind the binary point."""
         return self._literal(0x4B400000 + 127 + k, 0x4338000000000000 + 1023 + k)
+
+    def whole_power(self, out: int, total: int) -> None:
+        self._shift(True, out, total)
+
+    def unless(self, check: str, values: Sequence[Operand], name: str) -> None:
+        """Bits are compared as integers, NaN above all; the range of negative numbers is moved to the least integer."""
+        sign = 1 << 8 * self.size - 1
+        if check == "normal":
+            most = self._bits(1022.0 if self.double else 126.0)
+        else:
+            first = self._bits(-(2.0**-53) if self.double else -(2.0**-24))
+            most = self._bits(-708.0 if self.double else -87.0) - first ^ sign
+        largest: int | None = None
+        for x in values:
+            t = self.vector()
+            assert isinstance(x, int)
+            if check == "normal":
+                self.real(AND, t, x, Literal(sign - 1))
+            else:
+                self._integer(0xFA, 0xFB, t, x, self._all(Literal(first ^ sign)))
+            if self.double:  # there is no maximum of integers of 64 bits
+                self._integer(0x66, 0x37, t, t, self._all(Literal(most)), table=2)
+            if largest is None:
+                largest = t
+                continue
+            if self.double:
+                self.real(OR, largest, largest, t)
+            else:
+                self.vex(0x3D, largest, largest, t, prefix=1, length=1, table=2)
+            self.free(t)
+        assert largest is not None
+        if not self.double:
+            self._integer(0x66, 0x37, largest, largest, self._all(Literal(most)))
+        self.to_general(RCX, largest)
+        self.free(largest)
+        self.plain(0x85, RCX, RCX, wide=False)  # test
+        self.jump(name, IF_NOT_EQUAL)
+
+    def _bits(self, x: float) -> int:
+        return int.from_bytes(struct.pack("<d" if self.double else "<f", x), "little")
 
     def half_power(self, out: int, n: int) -> None:
         self._power(out, n, self._biased(-1))

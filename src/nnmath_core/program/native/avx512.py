@@ -26,6 +26,7 @@ class Avx512(Assembler):
 
     width: ClassVar[int] = 64
     spills: ClassVar[bool] = False
+    usual: ClassVar[bool] = False  # one instruction scales, whatever the power
     halvings: ClassVar[tuple[int, ...]] = (1, 0)
     tail = 7
 
@@ -54,6 +55,7 @@ class Avx512(Assembler):
 
         ``spread``: the operand in memory is one entry for all lanes, as literals are.
         """
+        rm = self._where(rm)
         x, b = self._extension(rm)
         spread = (isinstance(rm, Literal) and not rm.lanes) if spread is None else spread
         p0 = (~reg >> 3 & 1) << 7 | (1 - x) << 6 | (1 - b) << 5 | (~reg >> 4 & 1) << 4 | table
@@ -86,7 +88,16 @@ class Avx512(Assembler):
         mask = self.tail if tail else None
         self.evex(0x11, a, 0, at, prefix=int(self.double), wide=self.double, mask=mask)
 
+    def constant(self, out: int, x: Literal) -> None:
+        if x.lanes:
+            self.evex(0x28, out, 0, x, prefix=int(self.double), wide=self.double)
+        else:
+            self.broadcast(out, x)
+
     def broadcast(self, out: int, at: Memory | Literal) -> None:
+        if isinstance(at, Literal) and at in self.kept:
+            self.move(out, self.kept[at])
+            return
         self.evex(0x18 + self.double, out, 0, at, table=2, prefix=1, wide=self.double, spread=False)
 
     def spread(self, out: int, general: int) -> None:

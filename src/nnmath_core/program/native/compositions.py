@@ -16,13 +16,25 @@ Value = Operand | float
 
 
 class Composer:
-    """Hands on instructions as they are called for; ``double``: of float64. Numbers are operands as they are."""
+    """Hands on instructions as they are called for; ``double``: of float64. Numbers are operands as they are.
+
+    ``usual``: where powers of two are normal numbers, which ``normal`` has to be checked for; ``counted``: where it is
+    known for other reasons.
+    """
 
     def __init__(
-        self, *, double: bool, emit: Callable[[str, tuple[Operand, ...]], Operand]
+        self,
+        *,
+        double: bool,
+        emit: Callable[[str, tuple[Operand, ...]], Operand],
+        usual: bool = False,
     ) -> None:
         self.double = double
         self.emit = emit
+        self.usual = usual
+        self.counted = False
+        self.normal: list[Operand] = []  # their exponents
+        self._sums: dict[Operand, Operand] = {}  # what those were rounded in
 
     def __call__(self, name: str, *operands: Value) -> Operand:
         """Hand on an instruction; its value."""
@@ -44,9 +56,31 @@ class Composer:
         """The even coefficients apart from the odd ones: half as deep."""
         return self("fma", x, self.horner(x2, a[1::2]), self.horner(x2, a[::2]))
 
-    def between(self, x: Value, most: float) -> Operand:
-        """x, but -most below it and most above; NaN stays."""
-        return self("least", most, self("most", -most, x))
+    def integer(self, plus: Callable[[float], Operand]) -> Operand:
+        """The integer next to a number, by its sum with a number so large that it has no bits behind the point.
+
+        Where powers are normal, that ends with the bias of exponents, too: nothing may lie half between two integers.
+        """
+        large = self.pick(12582912.0, 6755399441055744.0)
+        if self.usual:
+            large += self.pick(127.0, 1023.0)
+        total = plus(large)
+        n = self("subtract", total, large)
+        self._sums[n] = total
+        return n
+
+    def with_bias(self, n: Operand) -> Operand:
+        """A sum whose last bits are those of an integer and the bias of exponents."""
+        large = self.pick(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
+        return self._sums[n] if n in self._sums else self("add", n, large)
+
+    def at_most(self, most: float, x: Operand) -> Operand:
+        """The smaller, for an exponential whose power of two is not normal at ``most``."""
+        return x if self.usual else self("least", most, x)
+
+    def between(self, x: Operand, most: float) -> Operand:
+        """x, but -most below it and most above, where powers are not normal; NaN stays."""
+        return x if self.usual else self("least", most, self("most", -most, x))
 
 
 # ---------------------------------------------------------------------------------------------- sums and products
@@ -80,19 +114,22 @@ def _ln2(c: Composer) -> tuple[float, float]:
     return c.pick(0.693115234375, 0.6931471805598903), c.pick(3.19461833e-05, 5.497923018708371e-14)
 
 
-def _power(c: Composer, x: Value) -> Operand:
-    """The integer next to x / log 2."""
-    by = c.pick(12582912.0, 6755399441055744.0)
-    return c("subtract", c("fma", x, _LOG2_E, by), by)
+def _power(c: Composer, x: Value, by: float = _LOG2_E) -> Operand:
+    """The integer next to x / log 2, or to x times another number."""
+    return c.integer(lambda large: c("fma", x, by, large))
 
 
 def _scaled(c: Composer, p: Operand, n: Operand, bits: int = 1) -> Operand:
     """Write p 2^n, |p| < 2^bits: below these n it is 0, not -0, which the processor would take long to find."""
+    if c.usual:
+        if not c.counted:
+            c.normal.append(n)
+        return c("multiply", p, c("whole_power", c.with_bias(n)))
     return c("scalef_from", p, n, c.pick(-150.0 - bits, -1075.0 - bits))
 
 
 def _exp(c: Composer, x: Operand) -> Operand:
-    z = c("least", c.pick(120.0, 760.0), x)
+    z = c.at_most(c.pick(120.0, 760.0), x)
     high, low = _ln2(c)
     n = _power(c, z)
     r = c("fma", n, -low, c("fma", n, -high, z))
@@ -100,7 +137,7 @@ def _exp(c: Composer, x: Operand) -> Operand:
     return _scaled(c, c("add", c("fma", r2, _tail(c, r, r2), r), 1.0), n)
 
 
-def _parts(c: Composer, x: Value, low: Value) -> tuple[Operand, Operand, Operand]:
+def _parts(c: Composer, x: Operand, low: Value) -> tuple[Operand, Operand, Operand]:
     """exp(x - low) = (p + rest) 2^n: p, rest and n."""
     x = c.between(x, c.pick(120.0, 760.0))
     ln2, ln2_low = _ln2(c)
@@ -137,14 +174,14 @@ def _expm1(c: Composer, x: Operand) -> Operand:
     return c("where", c("less", x, -40.0), -1.0, z)
 
 
-def _exp_times(c: Composer, x: Value, low: Value, factor: Value) -> Operand:
+def _exp_times(c: Composer, x: Operand, low: Value, factor: Value) -> Operand:
     """Factor times exp(x - low), the factor in [0, 64)."""
     p, rest, n = _parts(c, x, low)
     return _scaled(c, c("fma", factor, p, c("multiply", factor, rest)), n, 7)
 
 
 def _exp2(c: Composer, x: Operand) -> Operand:
-    z = c("least", c.pick(159.0, 1090.0), x)
+    z = c.at_most(c.pick(159.0, 1090.0), x)
     by = c.pick(12582912.0, 6755399441055744.0)
     n = c("subtract", c("add", z, by), by)
     u = c("subtract", z, n)
@@ -336,8 +373,7 @@ def _erfcx(c: Composer, x: Operand, *, half: bool = False) -> Operand:
 def _gauss_times(c: Composer, x: Operand, scale: float, factor: Value) -> Operand:
     """Factor times exp(-scale x^2), scale 1 or 1/2, the factor below 64: the square is rounded when it is reduced."""
     h = c("multiply", x, -scale) if scale != 1.0 else c("negative", x)
-    by = c.pick(12582912.0, 6755399441055744.0)
-    n = c("subtract", c("fma", c("multiply", x, x), -scale * _LOG2_E, by), by)
+    n = _power(c, c("multiply", x, x), -scale * _LOG2_E)
     high, low = _ln2(c)
     r = c("fma", n, -low, c("fma", h, x, c("multiply", n, -high)))
     r2 = c("multiply", r, r)
@@ -358,21 +394,21 @@ def _erf(c: Composer, x: Operand) -> Operand:
 
 
 def _erfc(c: Composer, x: Operand) -> Operand:
-    size = c("least", c.pick(11.0, 28.0), c("absolute", x))
+    size = c.at_most(c.pick(11.0, 28.0), c("absolute", x))
     tail = _gauss_times(c, size, 1.0, _erfcx(c, size))
     return c("where", c("less", x, 0.0), c("subtract", 2.0, tail), tail)
 
 
 def _gelu(c: Composer, x: Operand) -> Operand:
     most = c.pick(15.0, 40.0)
-    size = c("least", most, c("absolute", x))
+    size = c.at_most(most, c("absolute", x))
     tail = _gauss_times(c, size, 0.5, c("multiply", size, _erfcx(c, size, half=True)))
     y = c("subtract", c("most", -0.0, x), tail)
-    return c("fma", c("least", most, x), 0.0, y)
+    return c("fma", c.at_most(most, x), 0.0, y)
 
 
 def _gelu_slope(c: Composer, x: Operand) -> Operand:
-    size = c("least", c.pick(15.0, 40.0), c("absolute", x))
+    size = c.at_most(c.pick(15.0, 40.0), c("absolute", x))
     factor = c("fma", size, -0.3989422804014327, _erfcx(c, size, half=True))
     left = _gauss_times(c, size, 0.5, factor)
     return c("where", c("greater", x, 0.0), c("subtract", 1.0, left), c("add", left, 0.0))
@@ -434,11 +470,13 @@ def _gelu_parts(c: Composer, size: Operand) -> tuple[Operand, Operand]:
 def _gelu_tanh(c: Composer, x: Operand) -> Operand:
     most = c.pick(13.0, 24.0)
     whole = c("absolute", x)
-    size = c("least", most, whole)
+    size = c.at_most(most, whole)
     p, n = _gelu_parts(c, size)
     e, tail = _scaled(c, p, n), _scaled(c, c("multiply", size, p), n, 7)
     positive = c("greater_equal", x, 0.0)
     y = c("quotient", c("where", positive, x, c("negative", tail)), c("add", e, 1.0))
+    if c.usual:
+        return y
     return c(
         "where",
         c("less", whole, most),
@@ -448,7 +486,7 @@ def _gelu_tanh(c: Composer, x: Operand) -> Operand:
 
 
 def _gelu_tanh_slope(c: Composer, x: Operand) -> Operand:
-    size = c("least", c.pick(13.0, 24.0), c("absolute", x))
+    size = c.at_most(c.pick(13.0, 24.0), c("absolute", x))
     p, n = _gelu_parts(c, size)
     e = _scaled(c, p, n)
     rise = c(

@@ -5,7 +5,9 @@ The function has the signature of every loop (nnm_loop): args are the operands i
 to the next, and ``args`` is changed.
 
 The body is made for several vectors at a time, as many as the registers hold, then once more for one vector with a
-mask, which does the rest; with a label, also as it is for columns that are not the label's. Each operand is loaded
+mask, which does the rest. What the loop mostly meets has a shorter body of its own: columns that are not the label's,
+exponentials whose powers of two are normal numbers; it is left, before it stores anything, for the one that does
+everything. Registers that are free hold the numbers that the shorter one reads. Each operand is loaded
 where it is first read and each result stored where it is made, so that an output may lie in the place of an operand
 that is not read after it, as with the loops one after the other.
 
@@ -16,6 +18,9 @@ their own.
 from __future__ import annotations
 
 import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from nnmath_core._ext import _cpu
 from nnmath_core.program.native.assembler import (
@@ -45,7 +50,7 @@ from nnmath_core.program.native.avx2 import Avx2
 from nnmath_core.program.native.avx512 import Avx512
 from nnmath_core.program.native.recipes import DIRECT, FUSED, MASKS, RECIPES, Operand
 from nnmath_core.program.native.reductions import Accumulators
-from nnmath_core.program.native.run import Instruction, Run, elsewhere, expanded
+from nnmath_core.program.native.run import CHECKS, Instruction, Run, elsewhere, expanded
 
 __all__ = ["generate"]
 
@@ -60,13 +65,21 @@ want whole lines."""
 
 def generate(run: Run, isa: str = "") -> bytes | None:
     """The machine code of a run, None where it needs more registers than there are; ``isa``: default, the kernels'."""
-    run = expanded(run)
     kind = ASSEMBLERS[isa or _cpu.selected()]
-    for unroll, spills in SPILLING if kind.spills else PLAIN:
-        try:
-            return _Function(run, unroll, kind(double=run.double), spills=spills).finished()
-        except NoRegisterError:
-            continue
+    whole, usual = expanded(run), None
+    if kind.usual:
+        usual = expanded(run, usual=True)
+        if not any(step.name in CHECKS for step in usual.instructions):
+            usual = None
+
+    def function(way: tuple[int, bool], keep: Sequence[Literal] = ()) -> _Function:
+        return _Function(whole, usual, way, kind(double=run.double), keep)
+
+    for way in SPILLING if kind.spills else PLAIN:
+        with suppress(NoRegisterError):
+            for keep in function(way).to_keep():
+                with suppress(NoRegisterError):
+                    return function(way, keep).finished()
     return None
 
 
@@ -99,11 +112,17 @@ class _Program:
 
 
 class _Function:
-    def __init__(self, run: Run, unroll: int, asm: Assembler, *, spills: bool) -> None:
+    """A run, with what is usual of it, written in one way with these numbers in registers."""
+
+    def __init__(
+        self, run: Run, usual: Run | None, way: tuple[int, bool], asm: Assembler, keep: Sequence[Literal]
+    ) -> None:  # fmt: skip
         self.run = run
-        self.unroll = unroll
-        self.spills = spills
+        self.unroll, self.spills = way
         self.asm = asm
+        self.keep = keep
+        self._uses: Counter[Literal] = Counter()  # by the body
+        self._spare = {False: len(asm.vectors), True: len(asm.vectors)}  # registers, by ``seldom``
         self.vectors, self.masks = asm.vectors, asm.masks
         self.vector, self.mask, self.free = asm.vector, asm.mask, asm.free
         self.places: dict[_Key, int] = {}  # registers
@@ -114,23 +133,62 @@ class _Function:
         self._now = -1  # the instruction that is written, and what it reads
         self._needed: set[_Key] = set()
         asm.spill = self._spill
-        self.here = self.whole = _Program(run.instructions)
+        self.here = self.whole = self.main = _Program(run.instructions)
         self.pointers: dict[int, int] = {}
         self.fixed: dict[int, int] = {}  # registers of spread args
         self.reciprocal: dict[int, int] = {}
         self.labels: dict[tuple[Operand, ...], int] = {}  # general registers: the column of a label
         self.shared: dict[tuple[Operand, ...], int] = {}
-        self.accumulators = Accumulators(run, unroll)
+        self.accumulators = Accumulators(run, self.unroll)
         self._temporary: list[int] = []
         self.masked = False
+        self.seldom = False
+        self._seldom_at = ""  # where the body is that does everything
         self.exact = False
         self.past = False
+        main = usual or run
         labels = {step.reads for step in run.instructions if step.name == "hot"}
-        other = elsewhere(run.instructions) if len(labels) == 1 else None
-        self.elsewhere = None if other is None else _Program(self.accumulators.shared(other))
+        other = elsewhere(main.instructions) if len(labels) == 1 else None
+        self.avoids_label = other is not None
+        if usual is not None or other is not None:
+            self.main = _Program(self.accumulators.shared(other or main.instructions))
 
     # ------------------------------------------------------------------------------------------ the whole
+    def to_keep(self) -> list[list[Literal]]:
+        """Numbers that the body leaves registers for, most read ones first; those that both bodies do; none."""
+        self._start()
+        self._many("main")
+        counts = self._spare[False], min(self._spare.values()), 0
+        return [[x for x, _ in self._uses.most_common(n)] for n in dict.fromkeys(counts)]
+
     def finished(self) -> bytes:
+        """The machine code."""
+        asm = self.asm
+        saved = self._start()
+        self._loops()
+        self.accumulators.close(self)
+        asm.general_number("sub", Memory(RSP, offset=8), 1)
+        asm.jump("end of rows", IF_EQUAL)
+        asm.general("mov", RDX, Memory(RSP))
+        for k in range(len(self.run.args)):
+            asm.general("mov", RCX, Memory(RDX, offset=8 * k))
+            asm.plain(0x01, RCX, Memory(RDI, offset=8 * k))  # add to memory
+        asm.jump("row")
+        asm.label("end of rows")
+        asm.general_number("add", RSP, 16)
+        if asm.spills:
+            asm.general("mov", RSP, Memory(RSP, offset=self._frame))
+            frame, above = self._patches
+            asm.code[frame - 4 : frame] = struct.pack("<i", self._frame + 8)
+            asm.code[above - 4 : above] = struct.pack("<i", self._frame)
+        asm.code += b"\xc5\xf8\x77"  # vzeroupper
+        for r in reversed(saved):
+            asm.pop(r)
+        asm.code += b"\xc3"
+        return asm.finished()
+
+    def _start(self) -> list[int]:
+        """All in front of the loops; the registers that are on the stack."""
         asm, run = self.asm, self.run
         streams = [k for k, a in enumerate(run.args) if a.kind in ("stream", "output")]
         pointers = list(_POINTERS)
@@ -156,7 +214,7 @@ class _Function:
             # a vector's place lies in one line, and so in one page
             asm.general_number("and", RSP, -asm.width)
             asm.plain(0x89, RAX, Memory(RSP))  # mov to memory: above the places
-            above = len(asm.code)
+            self._patches = frame, len(asm.code)  # behind numbers that are known at the end
         asm.general("mov", RAX, Memory(RSI, offset=8))
         asm.push(RAX)  # the rows that are left
         asm.push(RCX)  # the steps from one to the next
@@ -168,26 +226,7 @@ class _Function:
         self._spread()
         self.accumulators.start(self)
         self._division()
-        self._loops()
-        self.accumulators.close(self)
-        asm.general_number("sub", Memory(RSP, offset=8), 1)
-        asm.jump("end of rows", IF_EQUAL)
-        asm.general("mov", RDX, Memory(RSP))
-        for k in range(len(run.args)):
-            asm.general("mov", RCX, Memory(RDX, offset=8 * k))
-            asm.plain(0x01, RCX, Memory(RDI, offset=8 * k))  # add to memory
-        asm.jump("row")
-        asm.label("end of rows")
-        asm.general_number("add", RSP, 16)
-        if asm.spills:
-            asm.general("mov", RSP, Memory(RSP, offset=self._frame))
-            asm.code[frame - 4 : frame] = struct.pack("<i", self._frame + 8)
-            asm.code[above - 4 : above] = struct.pack("<i", self._frame)
-        asm.code += b"\xc5\xf8\x77"  # vzeroupper
-        for r in reversed(saved):
-            asm.pop(r)
-        asm.code += b"\xc3"
-        return asm.finished()
+        return saved
 
     def _find_labels(self) -> None:
         """Which of these columns is the label's, counted from the first; -1: none."""
@@ -275,27 +314,41 @@ class _Function:
         asm.general("mov", RDX, RSI)
         asm.general_number("sub", RDX, step)  # the last place to begin at
         asm.jump(f"{name} end", IF_LESS)
-        asm.code += bytes([0x90] * (-len(asm.code) % 32))
-        asm.label(name)
-        if self.elsewhere is not None:
-            (label,) = self.labels.values()
-            asm.general("mov", RCX, label)
-            asm.general("sub", RCX, RAX)
-            asm.general_number("cmp", RCX, step)
-            asm.jump(f"{name} label", IF_BELOW)
-            self._body(self.elsewhere, masked=False)
+        with self._kept():
+            asm.code += bytes([0x90] * (-len(asm.code) % 32))
+            asm.label(name)
+            self._seldom_at = f"{name} all"
+            if self.avoids_label:
+                (label,) = self.labels.values()
+                asm.general("mov", RCX, label)
+                asm.general("sub", RCX, RAX)
+                asm.general_number("cmp", RCX, step)
+                asm.jump(self._seldom_at, IF_BELOW)
+            self._body(self.main, masked=False)
             asm.label(f"{name} next")
-        else:
-            self._body(self.whole, masked=False)
-        asm.general_number("add", RAX, step)
-        asm.general("cmp", RAX, RDX)
-        asm.jump(name, IF_NOT_GREATER)
-        if self.elsewhere is not None:
-            asm.jump(f"{name} end")
-            asm.label(f"{name} label")
-            self._body(self.whole, masked=False)
-            asm.jump(f"{name} next")
+            asm.general_number("add", RAX, step)
+            asm.general("cmp", RAX, RDX)
+            asm.jump(name, IF_NOT_GREATER)
+            if self.main is not self.whole:
+                asm.jump(f"{name} end")
+                asm.label(self._seldom_at)
+                self.seldom = True
+                self._body(self.whole, masked=False)
+                self.seldom = False
+                asm.jump(f"{name} next")
         asm.label(f"{name} end")
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """With numbers in registers, where the instructions of a loop find them."""
+        asm = self.asm
+        with asm.local():
+            for x in self.keep:
+                r = self.vector()
+                asm.constant(r, x)
+                asm.kept[x] = r
+            yield
+            asm.kept.clear()
 
     def _one(self, name: str) -> None:
         """One vector at a time, the last with a mask."""
@@ -317,38 +370,50 @@ class _Function:
     def _body(self, program: _Program, *, masked: bool) -> None:
         """All instructions, for each of the vectors."""
         self.masked, self.here = masked, program
-        copies = 1 if masked else self.unroll
         self.places, self.slots, self._empty, self._ended = {}, {}, [], []
+        asm, copies = self.asm, range(1 if masked else self.unroll)
+        uses = asm.uses()
+        asm.fewest = len(self.vectors)
         if not masked:
             self._ask_ahead()
-        with self.asm.local():
+        with asm.local():
             for i, step in enumerate(program.instructions):
                 self._now = i
                 self._empty += self._ended
                 self._ended.clear()
                 self._needed = {
-                    (u, what, int(k))
-                    for u in range(copies)
-                    for what, k in step.reads
-                    if what != "number"
+                    (u, what, int(k)) for u in copies for what, k in step.reads if what != "number"
                 }
-                if step.into >= 0:
-                    self._temporary = []
-                    self.accumulators.add(self, step, copies)
-                    for u in range(copies):
-                        self._release(i, step, u)
-                    self.vectors += self._temporary
+                if step.into >= 0 or step.name in CHECKS:
+                    self._together(i, step, copies)
                     continue
-                for u in range(copies):
+                for u in copies:
                     self._instruction(i, step, u)
                 if self.shared:
                     self.vectors += self.shared.values()
                     self.shared.clear()
         self._now = -1
+        if not masked:
+            self._spare[self.seldom] = min(self._spare[self.seldom], asm.fewest)
+        if not masked and not self.seldom:
+            self._uses += asm.uses() - uses
+
+    def _together(self, i: int, step: Instruction, copies: range) -> None:
+        """What is one for all vectors of the body: reductions and checks."""
+        self._temporary = []
+        if step.into >= 0:
+            self.accumulators.add(self, step, copies)
+        else:
+            found = [self.operand(u, x) for x in step.reads for u in copies]
+            self.asm.unless(step.name, found, self._seldom_at)
+        for u in copies:
+            self._release(i, step, u)
+        self.vectors += self._temporary
 
     def _spill(self) -> int:
         """The register of what is read last of all that this instruction does not read; it waits on the stack."""
-        if self._now < 0 or not (self.spills or (self.masked and self.asm.spills)):
+        allowed = self.spills or self.masked or self.seldom
+        if self._now < 0 or not (allowed and self.asm.spills):
             raise NoRegisterError
         waiting = [key for key in self.places if key not in self._needed]
         if not waiting:
@@ -422,6 +487,9 @@ class _Function:
         if what == "number":
             if not register:
                 return self.number(k)
+            kept = self.asm.register_of(self.number(k))
+            if kept is not None:
+                return kept
             r = self.vector()
             self.asm.broadcast(r, self.number(k))
             self._temporary.append(r)
@@ -509,11 +577,11 @@ class _Function:
         assert isinstance(r, int)
         assert isinstance(first, int)
         self._release(i, step, u)
-        if kept[0] == "number":
+        if r in self._temporary:
             self._temporary.remove(r)
             out = r
         elif r in self.vectors:
-            self.vectors.remove(r)
+            self.asm.take(r)
             out = r
         else:
             # not one of those that are read below
@@ -521,7 +589,7 @@ class _Function:
             if out < 0:
                 out = self._spill()
             else:
-                self.vectors.remove(out)
+                self.asm.take(out)
             self.asm.move(out, r)
         if opcode == multiplies and b == kept:
             first = out  # a square

@@ -261,6 +261,11 @@ def _half_power(f: Writer, u: int, out: int, n: Operand) -> None:
     f.asm.half_power(out, f.operand(u, n))
 
 
+def _whole_power(f: Writer, u: int, out: int, total: Operand) -> None:
+    """2^n, a normal number, of a sum that ends with the bits of its exponent."""
+    f.asm.whole_power(out, f.operand(u, total))
+
+
 def _scalef_from(f: Writer, u: int, out: int, a: Operand, n: Operand, low: Operand) -> None:
     """Write a 2^n, and 0 where n is less than low."""
     f.asm.scale(out, f.operand(u, a), f.operand(u, n), f.operand(u, low, register=False))
@@ -313,6 +318,7 @@ def _hot(f: Writer, u: int, out: int, label: Operand, column: Operand) -> None:
 RECIPES: dict[str, Recipe] = {
     "copy": _copy,
     "half_power": _half_power,
+    "whole_power": _whole_power,
     "scalef_from": _scalef_from,
     "exponent": _exponent,
     "significand": _significand,

@@ -29,7 +29,7 @@ from nnmath_core.program.native.assembler import (
     Memory,
 )
 from nnmath_core.program.native.recipes import Operand
-from nnmath_core.program.native.run import Instruction, Run
+from nnmath_core.program.native.run import Instruction, Run, without
 
 __all__ = ["Accumulators"]
 
@@ -65,11 +65,8 @@ class Accumulators:
                 found[ks[0]] = len(self.run.args) + len(self.together)
                 self.together[found[ks[0]]] = tuple(ks)
         rest = {k for ks in self.together.values() for k in ks[1:]}
-        return tuple(
-            replace(step, into=found.get(step.into, step.into))
-            for step in instructions
-            if step.into not in rest
-        )
+        made = [replace(step, into=found.get(step.into, step.into)) for step in instructions]
+        return without(made, {i for i, step in enumerate(instructions) if step.into in rest})
 
     def start(self, f: Any) -> None:
         """Take registers and set them to what they begin with."""
@@ -99,20 +96,21 @@ class Accumulators:
                 asm.broadcast(r, begin)
 
     # ------------------------------------------------------------------------------------------ in the body
-    def add(self, f: Any, step: Instruction, copies: int) -> None:
-        """Write what a reduction does with the vectors of the body."""
+    def add(self, f: Any, step: Instruction, copies: range) -> None:
+        """Write what a reduction does with some vectors of the body."""
         if step.name in ("max", "min"):
             self._extremes(f, step, copies)
             return
-        for u in range(copies):
+        for u in copies:
             self._sum(f, step, u)
 
-    def _extremes(self, f: Any, step: Instruction, copies: int) -> None:
+    def _extremes(self, f: Any, step: Instruction, copies: range) -> None:
         """One comparison looks for a NaN in two vectors."""
         asm, k = f.asm, step.into
-        found = [f.operand(u, step.reads[0]) for u in range(copies)]
+        found = [f.operand(u, step.reads[0]) for u in copies]
         opcode = MAX if step.name == "max" else MIN
-        for acc, x in zip(self.registers[k], found, strict=False):
+        for u, x in zip(copies, found, strict=True):
+            acc = self.registers[k][u]
             if f.masked:
                 asm.accumulate(opcode, acc, x, asm.tail)
             else:
@@ -122,8 +120,8 @@ class Accumulators:
             asm.compare(good, found[0], found[0], UNORDERED, mask=asm.tail)
             asm.logical("and not", self.ordered[k], good, self.ordered[k])
         else:
-            for u in range(0, copies, 2):
-                x, y = found[u], found[min(u + 1, copies - 1)]
+            for u in range(0, len(found), 2):
+                x, y = found[u], found[min(u + 1, len(found) - 1)]
                 asm.compare(good, x, y, ORDERED, mask=good if u else None)
             for one in self.together.get(k, (k,)):
                 asm.logical("and", self.ordered[one], self.ordered[one], good)
@@ -136,8 +134,10 @@ class Accumulators:
         acc = self.registers[step.into][u]
         name = step.name
         x = f.operand(u, step.reads[0])
-        if name == "sum":
+        if name in ("sum", "sum_no_ones"):
             self._add(f, acc, x)
+            if step.into in self._beside:
+                asm.general_number("add", self._beside[step.into], asm.lanes)
         elif name == "sum_wide_squares" and not self.run.double:
             t, low = f.vector(), f.vector()
             if f.masked:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nnmath_core.program.native.compositions import COMPOSITIONS, Composer
 from nnmath_core.program.native.recipes import MASKS, Operand
 
-__all__ = ["Arg", "Instruction", "Run", "elsewhere", "expanded"]
+__all__ = ["CHECKS", "Arg", "Instruction", "Run", "elsewhere", "expanded", "without"]
+
+CHECKS = "normal", "below"
+"""Instructions that leave the body for the one that does everything: where powers of two with these exponents are not
+normal, and where exponentials of these are 1 or not normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,16 @@ class Run:
     instructions: tuple[Instruction, ...]
 
 
-def expanded(run: Run) -> Run:
-    """The run with functions in place of their names, and nothing computed twice."""
+def expanded(run: Run, *, usual: bool = False) -> Run:
+    """The run with functions in place of their names, and nothing computed twice.
+
+    ``usual``: where powers of two are normal and no exponential that is counted is 1, which ``CHECKS`` see to before
+    anything is stored; without them there are none.
+    """
+    counted = {step.reads[0] for step in run.instructions if step.name == "sum_ones"} & {
+        step.reads[0] for step in run.instructions if step.name == "sum_others"
+    }
+    below: list[Operand] = []
     out: list[Instruction] = []
     values: list[Operand] = []  # of the run's instructions, what they are now
     known: dict[object, int] = {}
@@ -64,13 +77,22 @@ def expanded(run: Run) -> Run:
             out.append(Instruction(name, reads))
         return "value", known[key]
 
-    composer = Composer(double=run.double, emit=emit)
-    for step in run.instructions:
+    composer = Composer(double=run.double, emit=emit, usual=usual)
+    exponentials = {("value", i) for i, s in enumerate(run.instructions) if s.name == "exp"}
+    plain = (counted & exponentials) if usual else set()  # with no entry that is 1
+    for i, step in enumerate(run.instructions):
         reads = tuple(values[int(k)] if what == "value" else (what, k) for what, k in step.reads)
         if step.into >= 0:
-            out.append(Instruction(step.name, reads, (), step.into))
+            name = step.name
+            if step.reads[0] in plain and name in ("sum_ones", "sum_others"):
+                name = "sum_no_ones"
+            if (step.name, name) != ("sum_ones", "sum_no_ones"):
+                out.append(Instruction(name, reads, (), step.into))
             values.append(("value", -1))
             continue
+        composer.counted = ("value", i) in plain
+        if composer.counted:
+            below.append(reads[0])
         before = len(out)
         value = (
             COMPOSITIONS[step.name](composer, reads[0])
@@ -79,11 +101,54 @@ def expanded(run: Run) -> Run:
         )
         values.append(value)
         if step.stores and len(out) == before:  # stored where it was stored, not earlier
-            name, reads = ("logical_or", (value,) * 2) if step.name in MASKS else ("copy", (value,))
-            out.append(Instruction(name, reads, step.stores))
+            out.append(_stored(step.name, value, step.stores))
         elif step.stores:
             out[-1] = Instruction(out[-1].name, out[-1].reads, step.stores)
-    return Run(run.double, run.args, _read(out))
+    checks = [
+        Instruction(name, tuple(dict.fromkeys(some)))
+        for name, some in (("normal", composer.normal), ("below", below))
+        if some
+    ]
+    return Run(run.double, run.args, _read(_checked(out, checks)))
+
+
+def _checked(made: list[Instruction], checks: list[Instruction]) -> list[Instruction]:
+    """With checks behind what they read: at once, where nothing is stored or added up before, else that goes first."""
+    first: set[int] = set()
+    wanted = [int(k) for step in checks for what, k in step.reads if what == "value"]
+    while wanted:
+        i = wanted.pop()
+        if i not in first:
+            first.add(i)
+            wanted += [int(k) for what, k in made[i].reads if what == "value"]
+    last = max(first, default=-1)
+    if not any(step.stores or step.into >= 0 for step in made[: last + 1]):
+        first = set(range(last + 1))
+    rest = [i for i in range(len(made)) if i not in first]
+    place = {i: k for k, i in enumerate(sorted(first))}
+    place |= {i: len(first) + len(checks) + k for k, i in enumerate(rest)}
+
+    def moved(step: Instruction) -> Instruction:
+        reads = tuple(
+            ("value", place[int(k)]) if what == "value" else (what, k) for what, k in step.reads
+        )
+        return replace(step, reads=reads)
+
+    early = [replace(moved(made[i]), stores=()) for i in sorted(first)]
+    stored = [_stored(made[i].name, ("value", place[i]), made[i].stores) for i in sorted(first)]
+    return [
+        *early,
+        *map(moved, checks),
+        *(moved(made[i]) for i in rest),
+        *(step for step in stored if step.stores),
+    ]
+
+
+def _stored(name: str, value: Operand, stores: tuple[int, ...]) -> Instruction:
+    """Store a value that an instruction of this name has made before."""
+    if name in MASKS:
+        return Instruction("logical_or", (value,) * 2, stores)
+    return Instruction("copy", (value,), stores)
 
 
 def _chosen(reads: tuple[Operand, ...], made: list[Instruction]) -> tuple[Operand, ...]:
@@ -142,19 +207,23 @@ def _read(instructions: list[Instruction]) -> tuple[Instruction, ...]:
     used: set[Operand] = set()
     for i in reversed(range(len(instructions))):
         step = instructions[i]
-        if step.stores or step.into >= 0 or ("value", i) in used:
+        if step.stores or step.into >= 0 or step.name in CHECKS or ("value", i) in used:
             used.update(step.reads)
             used.add(("value", i))
-    kept = [i for i in range(len(instructions)) if ("value", i) in used]
+    return without(instructions, {i for i in range(len(instructions)) if ("value", i) not in used})
+
+
+def without(instructions: Sequence[Instruction], gone: set[int]) -> tuple[Instruction, ...]:
+    """The instructions but for some, whose values nobody reads."""
+    kept = [i for i in range(len(instructions)) if i not in gone]
     place = {i: k for k, i in enumerate(kept)}
     return tuple(
-        Instruction(
-            s.name,
-            tuple(
-                ("value", place[int(k)]) if what == "value" else (what, k) for what, k in s.reads
+        replace(
+            instructions[i],
+            reads=tuple(
+                ("value", place[int(k)]) if what == "value" else (what, k)
+                for what, k in instructions[i].reads
             ),
-            s.stores,
-            s.into,
         )
-        for s in (instructions[i] for i in kept)
+        for i in kept
     )
