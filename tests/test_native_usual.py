@@ -1,5 +1,6 @@
 """Bodies of generated loops for what is usual: what leaves them, and that nothing is lost or done twice there."""
 
+import ctypes
 import itertools
 import math
 
@@ -176,6 +177,37 @@ def test_ones_are_counted_wherever_they_are(label, dtype):
         assert ones.sum() == (want == 1).sum(), (value, at)
         total = want[want != 1].sum(dtype=np.float64)
         np.testing.assert_allclose(others.sum(), total, rtol=n * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_are_usual_and_rows_that_are_not(dtype):
+    """What one body met decides whether the next looks: over long stretches, from a row to the next, with a label."""
+    code, n = code_of(counted(dtype, label=True)), 60 * lanes(dtype) + 5
+    rng, rows = np.random.default_rng(6), 40
+    x = rng.uniform(-9, -1, (rows, n)).astype(dtype)
+    for row in x:  # stretches of ones, of what vanishes, and of what is not a number
+        for _ in range(rng.integers(0, 6)):
+            begin, length = rng.integers(0, n), rng.integers(1, n)
+            row[begin : begin + length] = rng.choice(
+                [0.0, -1e3, -np.inf, np.nan], p=[0.4, 0.3, 0.28, 0.02]
+            )
+    largest = np.zeros((rows, 1), dtype)
+    labels, ramp = rng.integers(0, n, rows), np.arange(n, dtype=np.int64)
+    out, others, ones = np.empty_like(x), np.zeros((rows, 2)), np.zeros((rows, 2))
+    arrays = [x, largest, labels, ramp, out, others, ones]
+    steps = [0 if a is ramp else a.strides[0] for a in arrays]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(code.address)(
+        (ctypes.c_void_p * 7)(*[a.ctypes.data for a in arrays]),
+        (ctypes.c_int64 * 2)(n, rows),
+        None,
+        (ctypes.c_int64 * 7)(*steps),
+    )
+    want = reference("exp", [x.ravel()], x.size).reshape(x.shape)
+    want[np.arange(rows), labels] = 0
+    same(out, want)
+    np.testing.assert_array_equal(ones.sum(1), (want == 1).sum(1))
+    total = np.where(want == 1, 0, want).sum(1, dtype=np.float64)
+    np.testing.assert_allclose(others.sum(1), total, rtol=n * np.finfo(dtype).eps)
 
 
 def test_the_body_of_ones_has_no_count():

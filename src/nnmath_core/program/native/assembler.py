@@ -20,7 +20,10 @@ __all__ = ["SAVED", "Assembler", "Literal", "Memory", "NoRegisterError", "Operan
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 SAVED = (RBX, RBP, 12, 13, 14, 15)
 """Registers that a function must give back as they were."""
-IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, IF_LESS, IF_NOT_LESS, IF_NOT_GREATER = 2, 4, 5, 0xC, 0xD, 0xE
+IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, IF_LESS, IF_NOT_LESS, IF_NOT_GREATER, IF_GREATER = (
+    *(2, 4, 5, 0xC, 0xD, 0xE),
+    0xF,
+)
 """Conditions of jumps; below is without a sign."""
 # Predicates of comparisons, operations of table 1
 LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04

@@ -29,6 +29,7 @@ from nnmath_core.program.native.assembler import (
     GREATER,
     IF_BELOW,
     IF_EQUAL,
+    IF_GREATER,
     IF_LESS,
     IF_NOT_EQUAL,
     IF_NOT_GREATER,
@@ -90,6 +91,8 @@ _POINTERS = (
     11,
     *SAVED,
 )  # registers of places; RCX and RDX are for what is needed at once
+UNCHECKED = 8
+"""Bodies that are not tried after two that were not usual, until one is again."""
 NEAR = 16384
 """Bytes ahead up to which the first cache is asked, too."""
 
@@ -143,10 +146,12 @@ class _Function:
         self._temporary: list[int] = []
         self.masked = False
         self.seldom = False
-        self._seldom_at = ""  # where the body is that does everything
+        self._failed_at = ""  # where a check leads that fails
+        self.failures = -1  # a general register: how many have failed, one after the other
         self.exact = False
         self.past = False
         main = usual or run
+        self.checks = usual is not None
         labels = {step.reads for step in run.instructions if step.name == "hot"}
         other = elsewhere(main.instructions) if len(labels) == 1 else None
         self.avoids_label = other is not None
@@ -198,11 +203,14 @@ class _Function:
                     raise NoRegisterError
                 self.labels[step.reads] = pointers.pop()
         self.accumulators.count(pointers)
+        if self.checks and len(pointers) > len(streams):
+            self.failures = pointers.pop()
         self.pointers = dict(zip(streams, pointers, strict=False))
         taken = (
             *self.pointers.values(),
             *self.labels.values(),
             *self.accumulators.counters.values(),
+            self.failures,
         )
         saved = [r for r in taken if r in SAVED]
         for r in saved:
@@ -219,6 +227,8 @@ class _Function:
         asm.push(RAX)  # the rows that are left
         asm.push(RCX)  # the steps from one to the next
         asm.general("mov", RSI, Memory(RSI))
+        if self.failures >= 0:
+            asm.general("xor", self.failures, self.failures, wide=False)
         asm.label("row")
         for k, r in self.pointers.items():
             asm.general("mov", r, Memory(RDI, offset=8 * k))
@@ -317,26 +327,48 @@ class _Function:
         with self._kept():
             asm.code += bytes([0x90] * (-len(asm.code) % 32))
             asm.label(name)
-            self._seldom_at = f"{name} all"
+            self._failed_at = f"{name} failed"
             if self.avoids_label:
                 (label,) = self.labels.values()
                 asm.general("mov", RCX, label)
                 asm.general("sub", RCX, RAX)
                 asm.general_number("cmp", RCX, step)
-                asm.jump(self._seldom_at, IF_BELOW)
+                asm.jump(f"{name} all", IF_BELOW)
             self._body(self.main, masked=False)
+            if self.failures >= 0:
+                asm.general("xor", self.failures, self.failures, wide=False)
             asm.label(f"{name} next")
             asm.general_number("add", RAX, step)
             asm.general("cmp", RAX, RDX)
             asm.jump(name, IF_NOT_GREATER)
             if self.main is not self.whole:
                 asm.jump(f"{name} end")
-                asm.label(self._seldom_at)
-                self.seldom = True
-                self._body(self.whole, masked=False)
-                self.seldom = False
-                asm.jump(f"{name} next")
+                self._all(name, step)
         asm.label(f"{name} end")
+
+    def _all(self, name: str, step: int) -> None:
+        """The body that does everything: for a label and where a check fails; after two, some without a check."""
+        asm, failures = self.asm, self.failures
+        asm.label(self._failed_at)
+        if failures >= 0:
+            asm.general_number("add", failures, 1)
+        asm.label(f"{name} all")
+        self.seldom = True
+        self._body(self.whole, masked=False)
+        self.seldom = False
+        if failures >= 0:
+            asm.general_number("cmp", failures, 2)
+            asm.jump(f"{name} next", IF_LESS)
+            asm.general_number("add", failures, 1)
+            asm.general_number("add", RAX, step)
+            asm.general("cmp", RAX, RDX)
+            asm.jump(f"{name} end", IF_GREATER)
+            asm.general_number("cmp", failures, 2 + UNCHECKED)
+            asm.jump(f"{name} all", IF_LESS)
+            asm.general_number("mov", failures, 1)  # one that fails is the second again
+            asm.jump(name)
+        else:
+            asm.jump(f"{name} next")
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -405,7 +437,7 @@ class _Function:
             self.accumulators.add(self, step, copies)
         else:
             found = [self.operand(u, x) for x in step.reads for u in copies]
-            self.asm.unless(step.name, found, self._seldom_at)
+            self.asm.unless(step.name, found, self._failed_at)
         for u in copies:
             self._release(i, step, u)
         self.vectors += self._temporary
