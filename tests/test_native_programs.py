@@ -138,7 +138,8 @@ def test_functions_of_the_machine(name, dtype, without):
 @pytest.mark.parametrize("shape", [(1, 40000), (2000, 40)], ids=str)
 def test_shares_of_threads_give_the_same_bits(name, shape):
     args = arguments(shape, "float32")
-    executable = nm.compile(ALL[name]).plan(*args).executable
+    with nm.threads(2):
+        executable = nm.compile(ALL[name]).plan(*args).executable
     with np.errstate(all="ignore"):
         one = executable.run_split(list(args), 1)
         two, other = (executable.run_split(list(args), n) for n in (2, -2))

@@ -71,7 +71,7 @@ ISAS = [
         isa,
         marks=pytest.mark.skipif(not _cpu.runs_here(isa), reason="this processor lacks it"),
     )
-    for isa in ("baseline", "v3")
+    for isa in ("baseline", "v3", "v4")
 ]
 
 
@@ -110,12 +110,15 @@ def test_step_matches_the_textbook(results, isa, kernel, dtype, n, request):
         assert np.all(np.abs(got - exact) <= tol * scale + tiny), letter
 
 
-@pytest.mark.skipif(not _cpu.runs_here("v3"), reason="this processor lacks v3")
-def test_step_has_the_same_bits_on_each_instruction_set(results):
-    baseline, v3 = results("baseline"), results("v3")
-    assert baseline.keys() == v3.keys()
+@pytest.mark.parametrize("isa", ISAS[1:])
+def test_step_has_the_same_bits_on_each_instruction_set(results, isa):
+    """But for Adam and AdamW in float32 with AVX-512, whose sums of products are fused (adam_wide.h)."""
+    baseline, other = results("baseline"), results(isa)
+    assert baseline.keys() == other.keys()
     for name in baseline.keys() - {"isa"}:
-        assert baseline[name].tobytes() == v3[name].tobytes(), name
+        if isa == "v4" and name.startswith("adam") and "float32" in name:
+            continue
+        assert baseline[name].tobytes() == other[name].tobytes(), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -142,7 +142,7 @@ print(_random.isa(), h.hexdigest())
 
 def test_bits_are_the_same_on_every_instruction_set():
     found = {}
-    for isa in ("baseline", "v3"):
+    for isa in ("baseline", "v3", "v4"):
         if _cpu.runs_here(isa):
             out = subprocess.run(
                 [sys.executable, "-c", HASH],
