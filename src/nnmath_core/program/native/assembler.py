@@ -20,10 +20,8 @@ __all__ = ["SAVED", "Assembler", "Literal", "Memory", "NoRegisterError", "Operan
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 SAVED = (RBX, RBP, 12, 13, 14, 15)
 """Registers that a function must give back as they were."""
-IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, IF_LESS, IF_NOT_LESS, IF_NOT_GREATER, IF_GREATER = (
-    *(2, 4, 5, 0xC, 0xD, 0xE),
-    0xF,
-)
+IF_BELOW, IF_EQUAL, IF_NOT_EQUAL = 2, 4, 5
+IF_LESS, IF_NOT_LESS, IF_NOT_GREATER, IF_GREATER = 0xC, 0xD, 0xE, 0xF
 """Conditions of jumps; below is without a sign."""
 # Predicates of comparisons, operations of table 1
 LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL = 0x11, 0x12, 0x1E, 0x1D, 0x00, 0x04
@@ -247,6 +245,10 @@ class Assembler(ABC):
     def lanes(self) -> int:
         """Entries of a vector."""
         return self.width // self.size
+
+    def number(self, x: float) -> Literal:
+        """A number in all lanes."""
+        return Literal(int.from_bytes(struct.pack("<d" if self.double else "<f", x), "little"))
 
     def columns(self, u: int = 0) -> Literal:
         """The numbers of the lanes of a vector, which is vector ``u`` of several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -141,10 +140,10 @@ class Avx2(Assembler):
         """Bits are compared as integers, NaN above all; the range of negative numbers is moved to the least integer."""
         sign = 1 << 8 * self.size - 1
         if check == "normal":
-            most = self._bits(1022.0 if self.double else 126.0)
+            most = self.number(1022.0 if self.double else 126.0).bits
         else:
-            first = self._bits(-(2.0**-53) if self.double else -(2.0**-24))
-            most = self._bits(-708.0 if self.double else -87.0) - first ^ sign
+            first = self.number(-(2.0**-53) if self.double else -(2.0**-24)).bits
+            most = self.number(-708.0 if self.double else -87.0).bits - first ^ sign
         largest: int | None = None
         for x in values:
             t = self.vector()
@@ -170,9 +169,6 @@ class Avx2(Assembler):
         self.free(largest)
         self.plain(0x85, RCX, RCX, wide=False)  # test
         self.jump(name, IF_NOT_EQUAL)
-
-    def _bits(self, x: float) -> int:
-        return int.from_bytes(struct.pack("<d" if self.double else "<f", x), "little")
 
     def half_power(self, out: int, n: int) -> None:
         self._power(out, n, self._biased(-1))

@@ -434,7 +434,7 @@ class _Function:
         """What is one for all vectors of the body: reductions and checks."""
         self._temporary = []
         if step.into >= 0:
-            self.accumulators.add(self, step, copies)
+            self.accumulators.add(self, step, len(copies))
         else:
             found = [self.operand(u, x) for x in step.reads for u in copies]
             self.asm.unless(step.name, found, self._failed_at)
@@ -501,7 +501,7 @@ class _Function:
         return self.asm.columns(u)
 
     def number(self, x: float) -> Literal:
-        return Literal(int.from_bytes(struct.pack("<d" if self.run.double else "<f", x), "little"))
+        return self.asm.number(x)
 
     def _pointer(self, k: int) -> int:
         if k in self.pointers:

@@ -96,21 +96,20 @@ class Accumulators:
                 asm.broadcast(r, begin)
 
     # ------------------------------------------------------------------------------------------ in the body
-    def add(self, f: Any, step: Instruction, copies: range) -> None:
-        """Write what a reduction does with some vectors of the body."""
+    def add(self, f: Any, step: Instruction, copies: int) -> None:
+        """Write what a reduction does with the vectors of the body."""
         if step.name in ("max", "min"):
             self._extremes(f, step, copies)
             return
-        for u in copies:
+        for u in range(copies):
             self._sum(f, step, u)
 
-    def _extremes(self, f: Any, step: Instruction, copies: range) -> None:
+    def _extremes(self, f: Any, step: Instruction, copies: int) -> None:
         """One comparison looks for a NaN in two vectors."""
         asm, k = f.asm, step.into
-        found = [f.operand(u, step.reads[0]) for u in copies]
+        found = [f.operand(u, step.reads[0]) for u in range(copies)]
         opcode = MAX if step.name == "max" else MIN
-        for u, x in zip(copies, found, strict=True):
-            acc = self.registers[k][u]
+        for acc, x in zip(self.registers[k], found, strict=False):
             if f.masked:
                 asm.accumulate(opcode, acc, x, asm.tail)
             else:
@@ -120,8 +119,8 @@ class Accumulators:
             asm.compare(good, found[0], found[0], UNORDERED, mask=asm.tail)
             asm.logical("and not", self.ordered[k], good, self.ordered[k])
         else:
-            for u in range(0, len(found), 2):
-                x, y = found[u], found[min(u + 1, len(found) - 1)]
+            for u in range(0, copies, 2):
+                x, y = found[u], found[min(u + 1, copies - 1)]
                 asm.compare(good, x, y, ORDERED, mask=good if u else None)
             for one in self.together.get(k, (k,)):
                 asm.logical("and", self.ordered[one], self.ordered[one], good)

@@ -135,13 +135,12 @@ def _checked(made: list[Instruction], checks: list[Instruction]) -> list[Instruc
         return replace(step, reads=reads)
 
     early = [replace(moved(made[i]), stores=()) for i in sorted(first)]
-    stored = [_stored(made[i].name, ("value", place[i]), made[i].stores) for i in sorted(first)]
-    return [
-        *early,
-        *map(moved, checks),
-        *(moved(made[i]) for i in rest),
-        *(step for step in stored if step.stores),
+    stored = [
+        _stored(made[i].name, ("value", place[i]), made[i].stores)
+        for i in sorted(first)
+        if made[i].stores
     ]
+    return [*early, *map(moved, checks), *(moved(made[i]) for i in rest), *stored]
 
 
 def _stored(name: str, value: Operand, stores: tuple[int, ...]) -> Instruction:
